@@ -1,0 +1,38 @@
+# Two commands are all a newcomer needs: `make quickstart` and `make test`.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --locked --no-sync
+
+.PHONY: help install quickstart test test-fast check format build clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install:  ## install uv if it is missing, then the locked environment
+	@command -v $(UV) >/dev/null 2>&1 || python3 -m pip install --quiet --target .uv uv
+	@$(UV) sync --locked --quiet
+
+quickstart: install  ## the whole chain on a rendered image world: curate, pretrain, evaluate
+	@$(RUN) bash scripts/quickstart.sh
+
+test: install  ## every test
+	@$(RUN) pytest
+
+test-fast: install  ## the tests that take seconds
+	@$(RUN) pytest -m "not slow"
+
+check: install  ## format, lint, types, import floors, lock up to date
+	@$(UV) lock --check --quiet
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+
+format: install  ## rewrite the code in the house's format
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+build: install  ## wheels and source archives of the three packages
+	@$(UV) build --all-packages --quiet
+
+clean:  ## remove what the quickstart and the tools' caches wrote
+	rm -rf quickstart .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist

@@ -1,0 +1,1 @@
+"""lvd_evaluate."""
