@@ -1,0 +1,71 @@
+"""The command `pretrain RECIPE.yaml [key=value ...]`, alone or under `accelerate launch`."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lvd_pretrain.errors import InputError
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def pretrain(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE.yaml] [key=value ...]", help="A recipe and settings that override it.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Train a vision transformer on images without labels (DINOv2).
+
+    The run folder out= receives config.yaml, metrics.jsonl, checkpoints/ and model/. The same command started again
+    goes on from the newest checkpoint. Every setting with its default and origin stands in lvd_pretrain/config.py.
+
+    Example: accelerate launch pretrain packages/pretrain/recipes/tiny.yaml data.path=images out=runs/first
+    """
+    words = words or []
+    if not words:
+        raise InputError(
+            "no recipe and no settings; try: "
+            "pretrain packages/pretrain/recipes/tiny.yaml data.path=IMAGES out=runs/first"
+        )
+    recipe = Path(words[0]) if "=" not in words[0] else None
+
+    from lvd_pretrain.config import build_config
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the workers
+    config = build_config(recipe, words[1:] if recipe else words)
+    from lvd_pretrain.train import pretrain as run
+
+    print(run(config) / "model")
+
+
+def main() -> None:
+    """Entry point: what the user got wrong is one line and exit code 2, our own mistakes keep their traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app()
+    except InputError as error:
+        _stop(str(error))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _stop(f"{error.filename or 'output'}: {error.strerror}; what was published before is whole")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _stop(message: str) -> None:
+    print(f"pretrain: error: {message}", file=sys.stderr)
+    sys.exit(2)

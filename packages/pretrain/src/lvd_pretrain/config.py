@@ -1,0 +1,274 @@
+"""Every knob of a run: schema, default, unit and origin.
+
+The dataclasses are the whole configuration: `defaults <- recipe YAML <- key=value`, merged by `build_config`.
+Defaults are those of the DINOv2 paper's code for ViT-L/16 on ImageNet-1k unless a comment says otherwise; sizes are
+in pixels, lengths of schedules in steps (one optimizer update each: a step is the only clock).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lvd_pretrain.errors import InputError
+
+ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
+    "vit_tiny": (192, 12, 3),  # DeiT's tiny: not in the paper, for small budgets
+    "vit_small": (384, 12, 6),
+    "vit_base": (768, 12, 12),
+    "vit_large": (1024, 24, 16),
+    "vit_giant2": (1536, 40, 24),
+}
+CENTERINGS = ("sinkhorn_knopp", "ema")
+PRECISIONS = ("fp32", "bf16")
+FFNS = ("mlp", "swiglu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where images come from and how they are read."""
+
+    path: str = ""  # Dataset v1 or any Hugging Face dataset folder, a Parquet file, an image folder, or a hub id
+    split: str = "train"  # split of a Hugging Face dataset
+    column: str = "image"  # image column of a Hugging Face dataset
+    workers: int = 4  # decoding processes per rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The vision transformer. `arch` gives width, depth and heads unless those three are set."""
+
+    arch: str = "vit_large"
+    width: int | None = None  # embedding dimension D
+    depth: int | None = None
+    heads: int | None = None
+    patch_size: int = 16  # 14 in everything released
+    registers: int = 0  # 4 in the released `_reg` models; "Vision Transformers Need Registers", arXiv 2309.16588
+    ffn: str = "mlp"  # "swiglu" in the from-scratch L/14 and g/14
+    mlp_ratio: float = 4.0
+    layerscale: float = 1e-5  # initial value of LayerScale's gamma
+    drop_path: float = 0.3  # rate in every block (uniform); 0.4 in the long recipes
+    pos_embed_offset: float = 0.0  # released models without registers: 0.1 (see vit.py); 0 resizes by size
+    pos_embed_antialias: bool = True  # as the released register models and their Hugging Face class do
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise InputError(f"model.arch={self.arch}: not one of {', '.join(ARCHITECTURES)}")
+        if self.ffn not in FFNS:
+            raise InputError(f"model.ffn={self.ffn}: not one of {', '.join(FFNS)}")
+        if self.dims[0] % self.dims[2]:
+            raise InputError(f"model.width={self.dims[0]} is not a multiple of model.heads={self.dims[2]}")
+        if not 0 <= self.drop_path < 1:
+            raise InputError(f"model.drop_path={self.drop_path}: must be at least 0 and below 1")
+
+    @property
+    def dims(self) -> tuple[int, int, int]:
+        """Width, depth and heads in force."""
+        width, depth, heads = ARCHITECTURES[self.arch]
+        return self.width or width, self.depth or depth, self.heads or heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropsConfig:
+    """Multi-crop geometry (appendix B.1 of the paper; scales are shares of the image's area)."""
+
+    global_size: int = 224
+    global_scale: tuple[float, float] = (0.32, 1.0)
+    local_size: int = 96  # 98 for patch 14
+    local_scale: tuple[float, float] = (0.05, 0.32)
+    local_number: int = 8
+    flip: float = 0.5  # probability of a horizontal flip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Photometric augmentation of each crop. Probabilities are (global 1, global 2, local)."""
+
+    jitter: float = 0.8  # probability of colour jitter
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1  # share of the colour circle, each way
+    gray: float = 0.2
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # the paper's; the released code in effect ran (0, 0.9, 0.5)
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # in pixels of the crop
+    solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet, RGB in 0..1
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasksConfig:
+    """Block masks of iBOT over the student's global crops."""
+
+    probability: float = 0.5  # share of global crops that get a mask
+    ratio: tuple[float, float] = (0.1, 0.5)  # share of patches masked, stratified over the masked crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """A projection head: three-layer MLP, L2 norm, weight-normed prototypes."""
+
+    prototypes: int = 65536  # 131072 in the long recipes
+    hidden: int = 2048
+    bottleneck: int = 256  # 384 for DINO in the long recipes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the objective's terms; a weight of 0 leaves the term out."""
+
+    dino: float = 1.0
+    ibot: float = 1.0
+    koleo: float = 0.1
+    ibot_separate_head: bool = True  # untied heads, as in the long recipes; false ties iBOT to DINO's head
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Targets and their momentum teacher."""
+
+    centering: str = "sinkhorn_knopp"  # "ema" is DINO's own: an EMA centre, subtracted before sharpening
+    sinkhorn_iterations: int = 3
+    center_momentum: float = 0.9
+    student_temperature: float = 0.1
+    temperature: tuple[float, float] = (0.04, 0.07)  # from, to: linear over the warm-up, then constant
+    temperature_warmup: int = 37_500  # steps
+    momentum: tuple[float, float] = (0.992, 1.0)  # from, to: cosine over the run; 0.994 in the long recipes
+
+    def __post_init__(self) -> None:
+        if self.centering not in CENTERINGS:
+            raise InputError(f"teacher.centering={self.centering}: not one of {', '.join(CENTERINGS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with layer-wise decay; learning rate and weight decay follow cosines over the run."""
+
+    steps: int = 125_000
+    batch_size: int = 64  # images per process and step
+    base_lr: float = 4e-3  # lr = base_lr * sqrt(global batch / 1024)
+    min_lr: float = 1e-6  # not scaled by the batch
+    warmup: int = 12_500  # steps from lr 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: tuple[float, float] = (0.04, 0.4)  # from, to; (0.04, 0.2) in the long recipes
+    layer_decay: float = 0.9  # learning rate's factor per block from the top; 1.0 in the long recipes
+    patch_embed_lr: float = 0.2  # learning rate's factor of the patch embedding
+    freeze_last_layer: int = 1_250  # steps in which the prototypes' learning rate is 0
+    clip: float = 3.0  # gradient norm of backbone and of each head, each on its own; 0 = off
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveConfig:
+    """Checkpoints to resume from and models to use."""
+
+    every: int = 3_750  # steps between checkpoints; the last step is always saved
+    keep: int = 3  # newest checkpoints kept; models are all kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """One run of `pretrain`."""
+
+    out: str = "runs/pretrain"  # run folder
+    seed: int = 0
+    precision: str = "bf16"  # compute; weights, losses and EMA are fp32 always
+    log_every: int = 10  # steps between lines of metrics.jsonl
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    crops: CropsConfig = field(default_factory=CropsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    masks: MasksConfig = field(default_factory=MasksConfig)
+    dino_head: HeadConfig = field(default_factory=HeadConfig)
+    ibot_head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    save: SaveConfig = field(default_factory=SaveConfig)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision={self.precision}: not one of {', '.join(PRECISIONS)}")
+        for name, size in (("global_size", self.crops.global_size), ("local_size", self.crops.local_size)):
+            if size <= 0 or size % self.model.patch_size:
+                fit = max(1, round(size / self.model.patch_size)) * self.model.patch_size
+                raise InputError(
+                    f"crops.{name}={size} is not a multiple of model.patch_size={self.model.patch_size}: try {fit}"
+                )
+        if self.loss.dino <= 0:
+            raise InputError(f"loss.dino={self.loss.dino}: must be above 0, the DINO term carries the objective")
+        if self.loss.koleo and self.optim.batch_size < 2:
+            raise InputError(
+                f"optim.batch_size={self.optim.batch_size}: KoLeo needs at least 2 images per process; "
+                "raise the batch or set loss.koleo=0"
+            )
+        for name, value in (("steps", self.optim.steps), ("batch_size", self.optim.batch_size)):
+            if value < 1:
+                raise InputError(f"optim.{name}={value}: must be at least 1")
+        for name, value in (
+            ("save.every", self.save.every),
+            ("save.keep", self.save.keep),
+            ("log_every", self.log_every),
+        ):
+            if value < 1:
+                raise InputError(f"{name}={value}: must be at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, ready for YAML and JSON."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfig:
+    """Merge defaults, a recipe file and `key=value` words, in that order.
+
+    Raises:
+        InputError: no such recipe, an unknown key (named with the nearest known one) or a value of the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if recipe is not None and not recipe.is_file():
+        raise InputError(f"recipe {recipe}: no such file; shipped ones lie in packages/pretrain/recipes/")
+    for word in overrides:
+        if "=" not in word:
+            raise InputError(f"'{word}': expected key=value, for example optim.steps=1000")
+    schema = OmegaConf.structured(PretrainConfig)
+    source = str(recipe)
+    try:
+        merged = OmegaConf.merge(schema, OmegaConf.load(recipe)) if recipe else schema
+        source = " ".join(overrides)
+        config = OmegaConf.to_object(OmegaConf.merge(merged, OmegaConf.from_dotlist(list(overrides))))
+    except YAMLError as error:
+        raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
+    except OmegaConfBaseException as error:
+        raise InputError(_explain(error, source)) from None
+    assert isinstance(config, PretrainConfig)
+    return config
+
+
+def _explain(error: Any, source: str) -> str:
+    key = error.full_key or ""
+    known = list(_keys(PretrainConfig().to_dict()))
+    if "not in" in str(error) and key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+        return f"{source}: unknown key '{key}'; the nearest is '{near[0]}'"
+    return f"{source}: {key}: {str(error).splitlines()[0]}"
+
+
+def _keys(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in tree.items():
+        keys.append(prefix + key)
+        if isinstance(value, dict):
+            keys += _keys(value, f"{prefix}{key}.")
+    return keys

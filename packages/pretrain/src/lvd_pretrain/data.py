@@ -1,0 +1,125 @@
+"""Batches of crops: decoded and cropped in workers, every draw a function of the seed and the sample's position."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lvd_pretrain.augment import draw_photometry
+from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.crops import decode, multi_crop
+from lvd_pretrain.errors import InputError
+from lvd_pretrain.masks import batch_masks
+from lvd_pretrain.order import RankBatches, permuted_index
+from lvd_pretrain.sources import ImageSource
+
+SAMPLE_STREAM, MASK_STREAM, REPLACEMENT_STREAM = range(3)  # independent random streams of one seed
+REPLACEMENTS = 100  # unreadable images in a row after which a run gives up
+LOCAL_VIEW = 2  # row of AugmentConfig's probabilities that local crops use
+
+
+class Sample(NamedTuple):
+    """The crops of one image."""
+
+    position: int
+    global_crops: list[Tensor]  # 2 of uint8 [3, S, S]
+    local_crops: list[Tensor]  # L of uint8 [3, s, s]
+    photometry: NDArray[np.float32]  # [2 + L, 7]
+    skipped: int  # unreadable images met on the way
+
+
+class Batch(NamedTuple):
+    """One rank's batch of B images, crop-major."""
+
+    global_crops: Tensor  # uint8 [2B, 3, S, S]
+    local_crops: Tensor  # uint8 [L * B, 3, s, s]
+    global_photometry: Tensor  # float32 [2B, 7]
+    local_photometry: Tensor  # float32 [L * B, 7]
+    masks: Tensor  # bool [2B, N]
+    skipped: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {name: part.to(device, non_blocking=True) for name, part in self._asdict().items() if name != "skipped"}
+        return self._replace(**moved)
+
+
+class CropDataset(Dataset[Sample]):
+    """Samples by position (order.py)."""
+
+    def __init__(self, source: ImageSource, config: PretrainConfig) -> None:
+        self.source, self.config = source, config
+
+    def __getitem__(self, position: int) -> Sample:
+        image, skipped = self._read(position)
+        rng = np.random.default_rng([self.config.seed, SAMPLE_STREAM, position])
+        global_crops, local_crops = multi_crop(image, self.config.crops, rng)
+        views = [0, 1] + [LOCAL_VIEW] * len(local_crops)
+        photometry = np.stack([draw_photometry(view, self.config.augment, rng) for view in views])
+        return Sample(position, global_crops, local_crops, photometry, skipped)
+
+    def _read(self, position: int) -> tuple[Tensor, int]:
+        """The image at `position`, or a substitute drawn for it when it cannot be read, and how many could not."""
+        substitutes = np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
+        index = permuted_index(position, len(self.source), self.config.seed)
+        for skipped in range(REPLACEMENTS):
+            try:
+                return decode(self.source.read(index)), skipped
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                index = int(substitutes.integers(len(self.source)))
+        raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read")
+
+
+class Collate:
+    """Stacks samples crop-major and draws the batch's masks."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        self.config = config
+
+    def __call__(self, samples: list[Sample]) -> Batch:
+        """One rank's batch."""
+        config, count = self.config, 2 * len(samples)
+        grid = config.crops.global_size // config.model.patch_size
+        rng = np.random.default_rng([config.seed, MASK_STREAM, samples[0].position])
+        masks = batch_masks(count, grid, config.masks.probability, config.masks.ratio, rng)
+        photometry = torch.from_numpy(np.stack([sample.photometry for sample in samples], axis=1))  # [2 + L, B, 7]
+        return Batch(
+            global_crops=_stack([sample.global_crops for sample in samples], config.crops.global_size),
+            local_crops=_stack([sample.local_crops for sample in samples], config.crops.local_size),
+            global_photometry=photometry[:2].flatten(0, 1),
+            local_photometry=photometry[2:].flatten(0, 1),
+            masks=torch.from_numpy(masks),
+            skipped=sum(sample.skipped for sample in samples),
+        )
+
+
+def _stack(crops: list[list[Tensor]], size: int) -> Tensor:
+    ordered = [crop for views in zip(*crops, strict=True) for crop in views]
+    return torch.stack(ordered) if ordered else torch.empty(0, 3, size, size, dtype=torch.uint8)
+
+
+def build_loader(source: ImageSource, config: PretrainConfig, start: int, rank: int, world: int) -> DataLoader[Sample]:
+    """Batches of steps `start` to `optim.steps` for one rank.
+
+    Raises:
+        InputError: fewer images than one global batch.
+    """
+    batch_size = config.optim.batch_size
+    if len(source) < batch_size * world:
+        raise InputError(
+            f"data.path={config.data.path}: {len(source)} images, fewer than one global batch of {batch_size * world}; "
+            f"set optim.batch_size to at most {len(source) // world}"
+        )
+    return DataLoader(
+        CropDataset(source, config),
+        batch_sampler=RankBatches(start, config.optim.steps, batch_size, rank, world),
+        collate_fn=Collate(config),
+        num_workers=config.data.workers,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,182 @@
+"""Model v1: the teacher's backbone as a folder that `transformers.AutoModel.from_pretrained` opens.
+
+Keys on disk are those of transformers 4, which version 5 reads and writes too. Without registers the class is
+Dinov2Model, with registers Dinov2WithRegistersModel. The heads, which nobody publishes, lie beside it in
+`heads.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lvd_pretrain import __version__
+from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.publish import publish
+from lvd_pretrain.vit import NORM_EPS
+
+RENAMES = (  # official name -> Hugging Face name, tried in order
+    (r"^(cls_token|mask_token|register_tokens)$", r"embeddings.\1"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    (r"^norm\.", "layernorm."),
+    (r"^blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
+    (r"^blocks\.(\d+)\.ls([12])\.gamma$", r"encoder.layer.\1.layer_scale\2.lambda1"),
+    (r"^blocks\.(\d+)\.mlp\.w12\.", r"encoder.layer.\1.mlp.weights_in."),
+    (r"^blocks\.(\d+)\.mlp\.w3\.", r"encoder.layer.\1.mlp.weights_out."),
+    (r"^blocks\.(\d+)\.", r"encoder.layer.\1."),
+)
+
+
+def hugging_face_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A backbone's weights under Hugging Face's names, qkv split in three, float32 on the CPU."""
+    state = {}
+    for name, tensor in official.items():
+        tensor = tensor.detach().float().cpu().contiguous()
+        qkv = re.match(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)$", name)
+        if qkv:
+            for part, chunk in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                state[f"encoder.layer.{qkv[1]}.attention.attention.{part}.{qkv[2]}"] = chunk.contiguous()
+            continue
+        for pattern, replacement in RENAMES:
+            renamed, count = re.subn(pattern, replacement, name)
+            if count:
+                state[renamed] = tensor
+                break
+        else:
+            raise AssertionError(f"no Hugging Face name for {name}")
+    return state
+
+
+def hugging_face_config(config: PretrainConfig) -> dict[str, Any]:
+    """`config.json` of the exported model."""
+    model = config.model
+    width, depth, heads = model.dims
+    shape: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "mlp_ratio": int(model.mlp_ratio) if model.mlp_ratio == int(model.mlp_ratio) else model.mlp_ratio,
+        "hidden_act": "gelu",
+        "layer_norm_eps": NORM_EPS,
+        "image_size": config.crops.global_size,
+        "patch_size": model.patch_size,
+        "num_channels": 3,
+        "qkv_bias": True,
+        "layerscale_value": model.layerscale,
+        "drop_path_rate": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "hidden_dropout_prob": 0.0,
+        "use_swiglu_ffn": model.ffn == "swiglu",
+        "torch_dtype": "float32",
+    }
+    if model.registers:
+        return {
+            "architectures": ["Dinov2WithRegistersModel"],
+            "model_type": "dinov2_with_registers",
+            "num_register_tokens": model.registers,
+            **shape,
+        }
+    return {"architectures": ["Dinov2Model"], "model_type": "dinov2", **shape}
+
+
+def preprocessor_config(config: PretrainConfig) -> dict[str, Any]:
+    """`preprocessor_config.json`: short side at 256/224 of the training size, centre crop, this run's mean and std."""
+    size = config.crops.global_size
+    return {
+        "image_processor_type": "BitImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": round(size * 256 / 224)},
+        "resample": 3,  # bicubic
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(config.augment.mean),
+        "image_std": list(config.augment.std),
+    }
+
+
+def export_model(run: Path, step: int, teacher: nn.ModuleDict, config: PretrainConfig, facts: dict[str, Any]) -> Path:
+    """Write `models/step_XXXXXXXX` of a run folder and point `model` at it. One rank calls this.
+
+    Args:
+        run: run folder.
+        step: optimizer updates behind these weights.
+        teacher: backbone and heads.
+        config: the run's configuration.
+        facts: what `training.json` says beside config, step and versions.
+
+    Returns:
+        The published folder.
+    """
+    target = run / "models" / f"step_{step:08d}"
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(hugging_face_state(teacher["backbone"].state_dict()), partial / "model.safetensors", {"format": "pt"})
+    heads = {
+        f"{name}.{key}": tensor.detach().float().cpu().contiguous()
+        for name, head in teacher.items()
+        if name != "backbone"
+        for key, tensor in head.state_dict().items()
+    }
+    save_file(heads, partial / "heads.safetensors", {"format": "pt"})
+    versions = {"lvd_pretrain": __version__, "torch": torch.__version__}
+    _write_json(partial / "config.json", hugging_face_config(config))
+    _write_json(partial / "preprocessor_config.json", preprocessor_config(config))
+    _write_json(partial / "training.json", {"step": step, **facts, "versions": versions, "config": config.to_dict()})
+    (partial / "README.md").write_text(_model_card(config, step, facts))
+    publish(partial, target)
+    link = run / ".model.partial"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.relative_to(run))
+    os.replace(link, run / "model")
+    return target
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _model_card(config: PretrainConfig, step: int, facts: dict[str, Any]) -> str:
+    model = config.model
+    width, depth, heads = model.dims
+    return f"""---
+library_name: transformers
+pipeline_tag: image-feature-extraction
+tags: [dinov2, self-supervised, lvd]
+---
+
+# {Path(config.out).name}
+
+A vision transformer trained by self-distillation without labels (DINO, iBOT and KoLeo against a momentum teacher),
+written by lvd-pretrain {__version__}. These are the teacher's weights after {step:,} of {config.optim.steps:,} steps.
+
+| | |
+|---|---|
+| shape | width {width}, depth {depth}, {heads} heads, patch {model.patch_size}, {model.registers} registers |
+| trained at | {config.crops.global_size} px, global batch {facts["global_batch"]} |
+| data | `{config.data.path}`, {facts["images"]:,} images, fingerprint `{facts["dataset"]}` |
+
+```python
+from transformers import AutoImageProcessor, AutoModel
+
+processor = AutoImageProcessor.from_pretrained(path)
+model = AutoModel.from_pretrained(path)
+features = model(**processor(image, return_tensors="pt")).last_hidden_state  # [1, 1 + registers + patches, {width}]
+```
+
+`heads.safetensors` holds the teacher's projection heads, `training.json` the whole configuration.
+"""

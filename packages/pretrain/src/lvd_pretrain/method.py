@@ -1,0 +1,112 @@
+"""The objective: DINO on cls tokens, iBOT on masked patches, KoLeo on the student's cls, against a momentum teacher."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lvd_pretrain.centering import Center
+from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.heads import ProjectionHead
+from lvd_pretrain.losses import dino_loss, ibot_loss, koleo_loss
+from lvd_pretrain.sinkhorn import sinkhorn_knopp
+from lvd_pretrain.vit import VisionTransformer
+
+
+class Views(NamedTuple):
+    """A normalised batch of B images; crops are crop-major: all first crops, then all second ones, ..."""
+
+    global_crops: Tensor  # [2B, 3, S, S]
+    local_crops: Tensor  # [L * B, 3, s, s]
+    masks: Tensor  # bool [2B, N], the student's masked patches of the global crops
+
+
+class SelfDistillation(nn.Module):
+    """Student and teacher in one module; `forward` gives the named, weighted loss terms whose sum is minimised.
+
+    Attributes:
+        student, teacher: `backbone`, `dino_head` and, with untied heads, `ibot_head`; equal at step 0.
+    """
+
+    def __init__(self, config: PretrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        loss, width = config.loss, config.model.dims[0]
+        self.student = nn.ModuleDict({"backbone": VisionTransformer(config.model, config.crops.global_size)})
+        self.student["dino_head"] = ProjectionHead(width, config.dino_head)
+        if loss.ibot and loss.ibot_separate_head:
+            self.student["ibot_head"] = ProjectionHead(width, config.ibot_head)
+        if not loss.ibot:
+            self.student["backbone"].mask_token.requires_grad_(False)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+        self.patch_head = "ibot_head" if "ibot_head" in self.student else "dino_head"
+        if config.teacher.centering == "ema":
+            momentum = config.teacher.center_momentum
+            self.cls_center = Center(config.dino_head.prototypes, momentum)
+            if loss.ibot:
+                self.patch_center = Center(getattr(config, self.patch_head).prototypes, momentum)
+
+    def train(self, mode: bool = True) -> SelfDistillation:
+        """Training mode for the student; the teacher always stays in eval mode (no stochastic depth)."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, views: Views, temperature: float) -> dict[str, Tensor]:
+        """Weighted loss terms, float32 scalars.
+
+        Args:
+            views: this rank's batch.
+            temperature: teacher temperature of this step.
+        """
+        weights = self.config.loss
+        batch = len(views.global_crops) // 2
+        masks = views.masks if weights.ibot else torch.zeros_like(views.masks)
+        masked = masks.flatten().nonzero().squeeze(1)  # [M] patch indices over all global crops
+        cls_targets, patch_targets = self.targets(views.global_crops, masked, temperature)
+
+        backbone, dino_head = self.student["backbone"], self.student["dino_head"]
+        crop_lists = [views.global_crops] + ([views.local_crops] if len(views.local_crops) else [])
+        tokens = backbone(crop_lists, [masks if weights.ibot else None, None][: len(crop_lists)])
+        cls = torch.cat([part.cls for part in tokens])  # [(2 + L) * B, D]
+        student_temperature = self.config.teacher.student_temperature
+
+        dino_global, dino_local = dino_loss(cls_targets, dino_head(cls).unflatten(0, (-1, batch)), student_temperature)
+        losses = {"dino_global": weights.dino * dino_global, "dino_local": weights.dino * dino_local}
+        if weights.ibot:
+            patches = tokens[0].patches.flatten(0, 1)[masked]  # [M, D]
+            counts = masks.sum(1, keepdim=True).expand_as(masks).flatten()[masked]
+            logits = self.student[self.patch_head](patches)
+            term = ibot_loss(patch_targets, logits, 1 / counts, 2 * batch, student_temperature)
+            losses["ibot"] = weights.ibot * term
+        if weights.koleo:  # per view: the two crops of an image must not be each other's neighbours
+            first, second = tokens[0].cls.chunk(2)
+            losses["koleo"] = weights.koleo * (koleo_loss(first) + koleo_loss(second))
+        return losses
+
+    @torch.no_grad()
+    def targets(self, global_crops: Tensor, masked: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Teacher assignments of the unmasked global crops: cls [2, B, K] and, where masked, patches [M, K']."""
+        teacher = self.config.teacher
+        (tokens,) = self.teacher["backbone"]([global_crops])
+        cls_logits = self.teacher["dino_head"](tokens.cls)
+        patch_logits = (
+            self.teacher[self.patch_head](tokens.patches.flatten(0, 1)[masked]) if self.config.loss.ibot else None
+        )
+        if teacher.centering == "ema":
+            cls = self.cls_center(cls_logits, temperature)
+            patches = cls if patch_logits is None else self.patch_center(patch_logits, temperature)
+        else:
+            cls = sinkhorn_knopp(cls_logits, temperature, teacher.sinkhorn_iterations)
+            patches = (
+                cls if patch_logits is None else sinkhorn_knopp(patch_logits, temperature, teacher.sinkhorn_iterations)
+            )
+        return cls.unflatten(0, (2, -1)), patches
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """EMA step: teacher <- momentum * teacher + (1 - momentum) * student, on the fp32 weights."""
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)

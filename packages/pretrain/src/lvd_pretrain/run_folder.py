@@ -1,0 +1,49 @@
+"""A run folder belongs to one configuration: `config.yaml` says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.errors import InputError
+
+FREE = (
+    "out",
+    "log_every",
+    "data.workers",
+    "data.path",
+    "save.every",
+    "save.keep",
+)  # may change between start and resume
+
+
+def claim_run_folder(run: Path, config: PretrainConfig) -> None:
+    """Create the run folder and its config.yaml, or check that the one there is this run's.
+
+    Raises:
+        InputError: the folder holds a run of another configuration; names the first key that differs.
+    """
+    path = run / "config.yaml"
+    wanted = _flatten(config.to_dict())
+    if path.is_file():
+        found = _flatten(yaml.safe_load(path.read_text()))
+        for key in sorted(wanted.keys() | found.keys()):
+            if key not in FREE and wanted.get(key) != found.get(key):
+                raise InputError(
+                    f"{run} holds a run with {key}={found.get(key)}, now {key}={wanted.get(key)}: "
+                    "give the same recipe to go on, or another out= to start afresh"
+                )
+    run.mkdir(parents=True, exist_ok=True)
+    partial = run / ".config.yaml.partial"
+    partial.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    partial.rename(path)
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,128 @@
+"""Where images come from: image folders and Hugging Face datasets, read as encoded bytes by index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lvd_pretrain.config import DataConfig
+from lvd_pretrain.errors import InputError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class ImageSource(Protocol):
+    """Encoded images by index; `fingerprint` changes when the data does."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def read(self, index: int) -> bytes:
+        """Bytes of one image file."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Image files below a folder, in order of their paths."""
+
+    paths: list[Path]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> bytes:
+        """Bytes of one image file."""
+        return self.paths[index].read_bytes()
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """An image column of a memory-mapped Hugging Face dataset."""
+
+    table: Any  # datasets.Dataset, its image column not decoded
+    column: str
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, index: int) -> bytes:
+        """Bytes of one image file."""
+        value = self.table[index][self.column]
+        if not isinstance(value, dict):
+            return bytes(value)
+        return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+
+
+def open_images(config: DataConfig) -> ImageSource:
+    """Open `data.path`: an image folder, a Parquet file, a Hugging Face dataset folder (Dataset v1 is one) or a hub id.
+
+    Raises:
+        InputError: nothing there, no images in it, or a hub that cannot be reached.
+    """
+    if not config.path:
+        raise InputError("data.path is empty: give an image folder, a Hugging Face dataset folder or a hub id")
+    path = Path(config.path)
+    if path.is_dir():
+        files = sorted(_files(path))
+        if any(file.suffix in {".parquet", ".arrow"} for file in files):
+            return _open_table(config, _fingerprint(path, files), folder=path)
+        images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+        if not images:
+            raise InputError(f"data.path={path}: no image and no Parquet file in this folder or below it")
+        return FolderSource(images, _fingerprint(path, images))
+    if path.is_file():
+        if path.suffix != ".parquet":
+            raise InputError(f"data.path={path}: not a folder and not a .parquet file")
+        return _open_table(config, _fingerprint(path.parent, [path]), parquet=path)
+    if HUB_ID.fullmatch(config.path):
+        return _open_table(config, None)
+    raise InputError(f"data.path={path}: no such file or folder")
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+def _fingerprint(root: Path, files: list[Path]) -> str:
+    listing = [(str(file.relative_to(root)), file.stat().st_size) for file in files]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
+
+
+def _open_table(
+    config: DataConfig, fingerprint: str | None, folder: Path | None = None, parquet: Path | None = None
+) -> TableSource:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        if parquet is not None:
+            table = datasets.load_dataset("parquet", data_files={config.split: str(parquet)}, split=config.split)
+        elif folder is not None and ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
+            saved = datasets.load_from_disk(str(folder))
+            table = saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
+        else:
+            table = datasets.load_dataset(config.path, split=config.split)
+    except Exception as error:  # the library raises a dozen kinds for a bad folder, a lost network, an unknown split
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"data.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
+    if config.column not in table.column_names:
+        raise InputError(f"data.column={config.column}: not among the columns {', '.join(table.column_names)}")
+    table = table.select_columns([config.column])
+    if isinstance(table.features[config.column], datasets.Image):
+        table = table.cast_column(config.column, datasets.Image(decode=False))
+    return TableSource(table, config.column, fingerprint or table._fingerprint)

@@ -1,0 +1,191 @@
+"""The whole of pretraining, from first line to last."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from lvd_pretrain.augment import Photometry
+from lvd_pretrain.checkpoint import load_checkpoint, newest_checkpoint, prune_checkpoints, read_state, save_checkpoint
+from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.data import Batch, build_loader
+from lvd_pretrain.errors import InputError
+from lvd_pretrain.export import export_model
+from lvd_pretrain.method import SelfDistillation, Views
+from lvd_pretrain.monitor import Monitor
+from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
+from lvd_pretrain.run_folder import claim_run_folder
+from lvd_pretrain.schedules import Schedules
+from lvd_pretrain.sources import open_images
+
+
+def pretrain(config: PretrainConfig) -> Path:
+    """Train to `optim.steps`, going on from the newest checkpoint in `out` if there is one.
+
+    Returns:
+        The run folder; its `model` is a Model v1 folder.
+    """
+    # ---- where it runs, what it reads --------------------------------------------------------------------------------
+    accelerator = build_accelerator(config)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    run = Path(config.out)
+    source = open_images(config.data)
+    facts = {"dataset": source.fingerprint, "images": len(source), "global_batch": config.optim.batch_size * world}
+    if accelerator.is_main_process:
+        claim_run_folder(run, config)
+    accelerator.wait_for_everyone()
+
+    # ---- student, teacher, optimizer: the same initial weights on every rank ----------------------------------------
+    torch.manual_seed(config.seed)
+    method = SelfDistillation(config)
+    model, optimizer = accelerator.prepare(method, build_optimizer(method.student, config.model.dims[1], config.optim))
+    schedules = Schedules(config, facts["global_batch"])
+    photometry = Photometry(config.augment, accelerator.device)
+
+    # ---- go on where the last run stopped ----------------------------------------------------------------------------
+    checkpoint = newest_checkpoint(run / "checkpoints")
+    done = 0
+    if checkpoint is not None:
+        state = read_state(checkpoint)
+        check_same_data(state, facts, checkpoint)
+        load_checkpoint(checkpoint, model, optimizer.optimizer)
+        done = state["step"]
+    loader = build_loader(source, config, done, rank, world)
+
+    def save(step: int) -> None:
+        save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
+        if accelerator.is_main_process:
+            export_model(run, step, method.teacher, config, facts)
+            prune_checkpoints(run / "checkpoints", config.save.keep)
+        accelerator.wait_for_everyone()
+
+    with Monitor(run / "metrics.jsonl", done, config.optim.steps, accelerator.is_main_process) as monitor:
+        monitor.say(
+            f"{len(source):,} images, {describe(method)}, global batch {facts['global_batch']}, {accelerator.device}"
+        )
+        if checkpoint is not None:
+            monitor.say(f"going on from {checkpoint} ({done} of {config.optim.steps} steps done)")
+        model.train()
+        skipped, since, logged = 0, time.monotonic(), done
+
+        for step, batch in enumerate(loader, start=done):
+            # ---- forward: named losses -------------------------------------------------------------------------------
+            values = schedules(step)
+            set_step_values(optimizer, values)
+            torch.manual_seed(step_seed(config.seed, step, rank))  # for stochastic depth: no generator state to save
+            losses = model(views_of(batch.to(accelerator.device), photometry), values.temperature)
+            loss = torch.stack(list(losses.values())).sum()
+
+            # ---- backward, clip, step, EMA ---------------------------------------------------------------------------
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            norms = clip_gradients(method.student, config.optim.clip)
+            check_finite(losses, norms, step)
+            optimizer.step()
+            method.update_teacher(values.momentum)
+
+            # ---- log and save ----------------------------------------------------------------------------------------
+            skipped += batch.skipped
+            monitor.advance(step + 1)
+            if (step + 1) % config.log_every == 0 or step + 1 == config.optim.steps:
+                rate = (step + 1 - logged) * facts["global_batch"] / (time.monotonic() - since)
+                monitor.log(step + 1, metrics(accelerator, losses, norms, values, skipped, rate))
+                since, logged = time.monotonic(), step + 1
+            if (step + 1) % config.save.every == 0 or step + 1 == config.optim.steps:
+                save(step + 1)
+                since = time.monotonic()
+
+        monitor.say(f"done: {config.optim.steps} steps, model in {run / 'model'}")
+    accelerator.end_training()
+    return run
+
+
+def build_accelerator(config: PretrainConfig) -> Accelerator:
+    """An Accelerator that runs what the launcher was asked for.
+
+    Raises:
+        InputError: the launch would silently train several copies, or asks for sharding.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise InputError("FSDP was asked for, and this version does not shard yet: launch with --multi_gpu instead")
+    accelerator = Accelerator(
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked != accelerator.num_processes:
+        raise InputError(
+            f"the launcher started {asked} processes, but each would train alone: on CPU launch with "
+            f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked}"
+        )
+    return accelerator
+
+
+def views_of(batch: Batch, photometry: Photometry) -> Views:
+    """Colour, blur and normalise a batch on its device."""
+    return Views(
+        global_crops=photometry(batch.global_crops, batch.global_photometry),
+        local_crops=photometry(batch.local_crops, batch.local_photometry),
+        masks=batch.masks,
+    )
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A generator seed of one rank's step."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+
+
+def check_same_data(state: dict[str, Any], facts: dict[str, Any], checkpoint: Path) -> None:
+    """A run goes on only with the data and the global batch it began with."""
+    for name, what in (("dataset", "images"), ("global_batch", "global batch")):
+        if state[name] != facts[name]:
+            raise InputError(
+                f"{checkpoint} was made with other {what} ({state[name]}, now {facts[name]}); "
+                "choose another out= to start afresh"
+            )
+
+
+def check_finite(losses: dict[str, torch.Tensor], norms: dict[str, torch.Tensor], step: int) -> None:
+    """Stop before a step writes non-finite weights; gradients are means over ranks, so all ranks stop together."""
+    if not all(bool(torch.isfinite(norm)) for norm in norms.values()):
+        terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+        raise FloatingPointError(f"step {step}: gradients are not finite ({terms}); the last checkpoint is intact")
+
+
+def metrics(
+    accelerator: Accelerator,
+    losses: dict[str, torch.Tensor],
+    norms: dict[str, torch.Tensor],
+    values: Any,
+    skipped: int,
+    rate: float,
+) -> dict[str, float]:
+    """One line for metrics.jsonl; losses are means over ranks."""
+    means = accelerator.reduce(torch.stack([value.detach() for value in losses.values()]), reduction="mean").tolist()
+    named = dict(zip(losses, means, strict=True))
+    return {
+        "loss": sum(means),
+        **named,
+        **{f"gradient_norm/{name}": float(norm) for name, norm in norms.items()},
+        "lr": values.lr,
+        "weight_decay": values.weight_decay,
+        "momentum": values.momentum,
+        "temperature": values.temperature,
+        "unreadable_images": skipped,
+        "images_per_second": round(rate, 1),
+    }
+
+
+def describe(method: SelfDistillation) -> str:
+    """Size of the backbone in words."""
+    backbone = method.student["backbone"]
+    width, depth, _ = method.config.model.dims
+    millions = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
+    return f"ViT width {width} depth {depth} patch {method.config.model.patch_size} ({millions:.1f} M parameters)"
