@@ -1,0 +1,59 @@
+"""The words of the tables: roles, statuses and the columns that stages hand to one another."""
+
+import polars as pl
+
+POOL, SEEDS, EXCLUDE = ROLES = ("pool", "seeds", "exclude")
+KEPT, DROPPED = "kept", "dropped"
+
+# One row per input file. `file` is the operating system's own spelling of the path (bytes: names need not be UTF-8);
+# `item` is the row inside a Parquet file, null for a plain image file.
+LISTING = pl.Schema(
+    {"role": pl.String, "source": pl.String, "path": pl.String, "file": pl.Binary, "item": pl.Int64, "stamp": pl.Int64}
+)
+
+# The listing's rows in their order, read once. `id` is the sha256 of the bytes; `reason` says why a file is no usable
+# image, null when it is; `hash` is null for an image without structure; `thumbnail` is 16x16 grey values.
+SCREENED = pl.Schema(
+    {
+        "id": pl.String,
+        "bytes": pl.Int64,
+        "format": pl.String,
+        "width": pl.Int32,
+        "height": pl.Int32,
+        "reason": pl.String,
+        "hash": pl.UInt64,
+        "thumbnail": pl.Binary,
+    }
+)
+
+# Unit vectors as little-endian float16; null where the encoder gave no finite vector.
+EMBEDDED = pl.Schema({"id": pl.String, "embedding": pl.Binary})
+
+# Why an image left, said once by the stage that dropped it. `partner` is the image it was compared with.
+DROPS = pl.Schema({"id": pl.String, "stage": pl.String, "reason": pl.String, "partner": pl.String, "score": pl.Float32})
+
+# Which seed image brought which pool image; `rank` counts from 1 and is null where a whole cluster was chosen.
+PICKS = pl.Schema(
+    {
+        "id": pl.String,
+        "seed_set": pl.String,
+        "mode": pl.String,
+        "seed_id": pl.String,
+        "rank": pl.Int32,
+        "similarity": pl.Float32,
+    }
+)
+
+LINEAGE = pl.Schema(
+    {
+        "id": pl.String,
+        "role": pl.String,
+        "source": pl.String,
+        "path": pl.String,
+        "status": pl.String,
+        "stage": pl.String,
+        "reason": pl.String,
+        "partner_id": pl.String,
+        "score": pl.Float32,
+    }
+)

@@ -1,0 +1,229 @@
+"""Every knob of `curate build-lvd`: schema, default, unit and origin in one place.
+
+"Paper" below is DINOv2 (arXiv 2304.07193), section 3 and appendix A. Numbers written for a pool of a billion images
+are `null` here where they must shrink with a small pool; the stage that scales one says which value it took.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lvd_curate.errors import InputError
+
+Schema = TypeVar("Schema")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise InputError with this message unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreenConfig:
+    """Which files are images worth keeping at all."""
+
+    min_side: int = 32  # pixels of the shorter side; below it no crop is worth training on (CIFAR's 32 stays)
+    max_pixels: int = 178_956_970  # width x height; more is refused undecoded (Pillow's limit for decompression bombs)
+
+    def __post_init__(self) -> None:
+        require(self.min_side >= 1, f"screen.min_side={self.min_side}: at least 1 pixel")
+        require(self.max_pixels >= 1, f"screen.max_pixels={self.max_pixels}: at least 1 pixel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeduplicateConfig:
+    """What counts as a copy of another image."""
+
+    hash_distance: int = (
+        10  # differing bits of the 64 up to which two images are compared closer (imagededup's default)
+    )
+    hash_correlation: float = (
+        0.95  # of the two 16x16 thumbnails, from which on they are copies (measured, docs/curate.md)
+    )
+    encoder: str | None = None  # copy-detection encoder (the paper: SSCD); without one, hashes alone decide
+    neighbours: int = 64  # k of the k-nearest-neighbour graph (paper A.3)
+    threshold: float = (
+        0.60  # cosine above which neighbours are linked (paper A.3; SSCD's authors: 0.75 for 90 % precision)
+    )
+
+    def __post_init__(self) -> None:
+        require(0 <= self.hash_distance <= 11, f"deduplicate.hash_distance={self.hash_distance}: 0 to 11 bits")
+        require(0 < self.hash_correlation <= 1, f"deduplicate.hash_correlation={self.hash_correlation}: in (0, 1]")
+        require(self.neighbours >= 1, f"deduplicate.neighbours={self.neighbours}: at least 1")
+        require(-1 <= self.threshold <= 1, f"deduplicate.threshold={self.threshold}: a cosine, -1 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecontaminateConfig:
+    """What counts as touching an excluded set; hashes decide with the bars of `deduplicate`."""
+
+    threshold: float = 0.45  # cosine in the copy-detection embedding (paper A.3: stricter than among the pool)
+    seeds: bool = True  # also drop seed images that touch an excluded set (the paper keeps its seeds as they are)
+
+    def __post_init__(self) -> None:
+        require(-1 <= self.threshold <= 1, f"decontaminate.threshold={self.threshold}: a cosine, -1 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """The frozen encoder that decides what is like the seeds (the paper: its own ViT-H/16, never released)."""
+
+    encoder: str | None = None  # a Model v1 or run folder, transformers:, open_clip:, timm: or torchscript:
+    batch_size: int = 64  # images per forward pass
+    precision: str = (
+        "fp32"  # or bf16: autocast, about 2.8 times faster on CPUs that have it (reference: ViT-S/14 at 224)
+    )
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"embed.batch_size={self.batch_size}: at least 1")
+        require(self.precision in ("fp32", "bf16"), f"embed.precision={self.precision}: fp32 or bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """Flat spherical k-means over the clean pool."""
+
+    num_clusters: int | None = None  # null: images / 75, at most the paper's 100,000 (A.4)
+    iterations: int = 20  # Lloyd steps
+
+    def __post_init__(self) -> None:
+        require(self.num_clusters is None or self.num_clusters >= 1, f"cluster.num_clusters={self.num_clusters}: 1 up")
+        require(self.iterations >= 1, f"cluster.iterations={self.iterations}: at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveConfig:
+    """How seeds choose pool images (paper A.4). An image chosen twice is one row; the collisions are counted."""
+
+    mode: str = "auto"  # sample | cluster | both | auto: the paper's switch at 1M seeds from 100M images on, else both
+    neighbours: int = 4  # pool images per seed image, N (paper: 4, and 32 for ImageNet-1k)
+    min_hits: int = 3  # a cluster is chosen when more than so many seed images fall into it (paper: 3)
+    per_cluster: int | None = None  # images drawn per chosen cluster, M; null: 1.34 mean clusters, at most 10,000
+    max_per_set: int | None = None  # cap on the cluster draw of one seed set; null: a quarter of the pool, at most 1M
+
+    def __post_init__(self) -> None:
+        modes = ("auto", "sample", "cluster", "both")
+        require(self.mode in modes, f"retrieve.mode={self.mode}: one of {', '.join(modes)}")
+        require(self.neighbours >= 1, f"retrieve.neighbours={self.neighbours}: at least 1")
+        require(self.min_hits >= 0, f"retrieve.min_hits={self.min_hits}: at least 0")
+        for name in ("per_cluster", "max_per_set"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"retrieve.{name}={value}: at least 1, or null")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RebalanceConfig:
+    """Hierarchical k-means with top-down capped allocation (Vo et al., arXiv 2405.15613). Off without a target."""
+
+    target_size: int | None = None  # retrieved images to keep; null: all of them
+    levels: list[int] = field(default_factory=list)  # clusters per level, finest first; empty: images / 20, then / 200
+
+    def __post_init__(self) -> None:
+        require(self.target_size is None or self.target_size >= 1, f"rebalance.target_size={self.target_size}: 1 up")
+        falling = all(a > b >= 1 for a, b in zip(self.levels, self.levels[1:], strict=False))
+        require(
+            falling and all(n >= 1 for n in self.levels), f"rebalance.levels={self.levels}: must fall, finest first"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaterializeConfig:
+    """What the dataset holds."""
+
+    include_seeds: bool = True  # the seeds are part of the dataset, as they are (paper: Table 15)
+    shard_megabytes: int = 500  # image bytes per Parquet shard (what the Hugging Face hub asks for)
+
+    def __post_init__(self) -> None:
+        require(self.shard_megabytes >= 1, f"materialize.shard_megabytes={self.shard_megabytes}: at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionConfig:
+    """How the work is done. Nothing here changes a byte of the dataset."""
+
+    engine: str = "processes"  # or inline: all in this process
+    workers: int = 0  # processes; 0: one per core this command may use
+    device: str = "auto"  # of the encoders: auto (a GPU when there is one), cpu or cuda
+
+    def __post_init__(self) -> None:
+        require(self.engine in ("processes", "inline"), f"execution.engine={self.engine}: processes or inline")
+        require(self.workers >= 0, f"execution.workers={self.workers}: 0 (one per core) or more")
+        require(self.device in ("auto", "cpu", "cuda"), f"execution.device={self.device}: auto, cpu or cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """The whole recipe of one dataset."""
+
+    pool: dict[str, str] = field(default_factory=dict)  # name -> folder, Parquet, Hugging Face dataset or hub id
+    seeds: dict[str, str] = field(default_factory=dict)
+    exclude: dict[str, str] = field(default_factory=dict)
+    random_seed: int = 0  # of k-means and of every draw
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
+    decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
+    rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
+    materialize: MaterializeConfig = field(default_factory=MaterializeConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def __post_init__(self) -> None:
+        require(bool(self.pool), "no pool: name one with --pool PATH, or under `pool:` in the recipe")
+        require(bool(self.seeds), "no seeds: name a seed set with --seeds NAME=PATH, or under `seeds:` in the recipe")
+        require(
+            self.embed.encoder is not None,
+            "no encoder: retrieval needs embed.encoder=SPEC, a model or run folder, transformers:ID_OR_DIR, "
+            "open_clip:NAME/TAG_OR_FILE, timm:NAME[/FILE] or torchscript:FILE",
+        )
+
+    def content(self) -> dict[str, Any]:
+        """All that decides the dataset's bytes, as plain values: the config without `execution`."""
+        return {name: value for name, value in asdict(self).items() if name != "execution"}
+
+
+def build_config(
+    schema: type[Schema],
+    recipe: Path | None = None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, object] | None = None,
+) -> Schema:
+    """Merge defaults <- YAML recipe <- given values <- `dotted.key=value` words into one config dataclass.
+
+    Raises InputError for a missing recipe, an unknown key (with the nearest one) and a value of the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+    from yaml import YAMLError
+
+    merged = OmegaConf.structured(schema)
+    try:
+        if recipe is not None:
+            merged = OmegaConf.merge(merged, OmegaConf.load(recipe))
+        words = OmegaConf.from_dotlist(list(overrides))
+        built = OmegaConf.to_object(OmegaConf.merge(merged, OmegaConf.create(dict(given or {})), words))
+    except FileNotFoundError:
+        raise InputError(f"no recipe file at {recipe}") from None
+    except ConfigKeyError as error:
+        known = list_keys(schema)
+        nearest = difflib.get_close_matches(str(error.full_key), known, n=1, cutoff=0.0)[0]
+        raise InputError(f"unknown key {error.full_key!r}; the nearest is {nearest!r}") from None
+    except (OmegaConfBaseException, YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{getattr(error, 'full_key', None) or recipe or 'key=value words'}: {first}") from None
+    assert isinstance(built, schema)
+    return built
+
+
+def list_keys(schema: type, prefix: str = "") -> list[str]:
+    """Every dotted key of a config dataclass, sections included."""
+    keys = []
+    for entry in fields(schema):
+        keys.append(prefix + entry.name)
+        if isinstance(entry.type, type) and is_dataclass(entry.type):
+            keys += list_keys(entry.type, f"{prefix}{entry.name}.")
+    return keys

@@ -1,0 +1,45 @@
+"""What a dataset says it was made from: written once into provenance.json, read to know whose dataset lies there."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lvd_curate.columns import ROLES
+from lvd_curate.config import BuildConfig
+from lvd_curate.errors import InputError
+
+LIBRARIES = ("lvd-curate", "numpy", "pillow", "polars", "pyarrow", "scipy", "torch", "transformers")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that may change a byte of the dataset."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def check_output(config: BuildConfig, out: Path) -> None:
+    """Raise InputError when `out` lies inside an input or is something other than this recipe's dataset."""
+    target = out.resolve()
+    for role in ROLES:
+        for name, place in getattr(config, role).items():
+            if target.is_relative_to(Path(place).resolve()) and Path(place).exists():
+                raise InputError(f"--out {out} lies inside the {role} set {name!r} ({place}); choose another place")
+    if not target.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {target.parent}; make it first")
+    if out.exists() and read_provenance(out).get("config") != json.loads(json.dumps(config.content())):
+        raise InputError(f"{out} exists and is not this recipe's dataset; move it away or choose another --out")
+
+
+def check_published(out: Path, fingerprint: str) -> None:
+    """Raise InputError unless `out` was made from exactly these inputs."""
+    if read_provenance(out).get("fingerprint") != fingerprint:
+        raise InputError(
+            f"{out} was made from other inputs or by another version; move it away or choose another --out"
+        )
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Return what a dataset's provenance.json says; nothing for a folder without one."""
+    file = folder / "provenance.json"
+    return json.loads(file.read_text()) if file.is_file() else {}

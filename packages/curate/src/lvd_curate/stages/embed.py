@@ -1,0 +1,42 @@
+"""Embed: one unit vector per image from a frozen encoder."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+
+from lvd_curate.columns import EMBEDDED
+from lvd_curate.encoders import Encoder, load_encoder
+from lvd_curate.errors import InputError
+from lvd_curate.images import decode_rgb
+from lvd_curate.locations import read_bytes
+
+VERSION = 1
+
+logger = logging.getLogger(__name__)
+
+
+def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, device: str) -> pl.DataFrame:
+    """Return one EMBEDDED row per screened file, in its order; null where the vector is not finite.
+
+    On a CPU each process computes with one thread: shards run side by side, and the sums do not depend on how many.
+    """
+    torch.set_num_threads(1)
+    model = load_encoder(encoder, device)
+    vectors: list[bytes | None] = []
+    for start in range(0, len(files), batch_size):
+        vectors += embed_batch(model, files[start : start + batch_size], precision)
+    return pl.DataFrame({"id": files["id"], "embedding": vectors}, schema=EMBEDDED)
+
+
+def embed_batch(model: Encoder, files: pl.DataFrame, precision: str) -> Sequence[bytes | None]:
+    """Decode and embed some files."""
+    images = []
+    for path, data in zip(files["path"], read_bytes(files), strict=True):
+        if isinstance(data, OSError):
+            raise InputError(f"{path} could be read when it was screened and no longer: {data}")
+        images.append(decode_rgb(data))
+    vectors = model.embed(images, precision)  # [B, D]
+    return [row.tobytes() if np.isfinite(row).all() else None for row in vectors.astype("<f2")]

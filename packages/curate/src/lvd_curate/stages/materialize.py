@@ -1,0 +1,83 @@
+"""Materialize: write the chosen images as Dataset v1, original bytes untouched, and the lineage of every input file."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lvd_curate.artifacts import Mapper, write_whole
+from lvd_curate.errors import InputError
+from lvd_curate.hashing import content_id
+from lvd_curate.locations import read_bytes
+
+VERSION = 1
+ROW_GROUP = 100  # images: what a reader that wants one image has to load
+
+
+def materialize(
+    rows: pl.DataFrame, folder: Path, shard_bytes: int, executor: Mapper, on_rows: Callable[[int], None]
+) -> None:
+    """Write `folder/data/train-*.parquet` from rows in their order; shards that a killed run finished stay.
+
+    Rows carry LISTING, id, bytes, seed, retrieved_by and cluster; `on_rows` hears of finished rows.
+    """
+    schema = dataset_schema()
+    shards = split_by_bytes(rows, shard_bytes)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    names = [f"train-{number:05d}-of-{len(shards):05d}.parquet" for number in range(len(shards))]
+    jobs = [(shard, folder / "data" / name) for shard, name in zip(shards, names, strict=True)]
+    for count in executor.map(partial(write_shard, schema=schema), jobs):
+        on_rows(count)
+
+
+def dataset_schema() -> pa.Schema:
+    """Return the columns of Dataset v1 with the feature types that `datasets` reads back."""
+    from datasets import Features, Image, List, Value
+
+    features = {
+        "id": Value("string"),
+        "image": Image(),
+        "source": Value("string"),
+        "seed": Value("string"),
+        "retrieved_by": List({"seed_id": Value("string"), "rank": Value("int32"), "similarity": Value("float32")}),
+        "cluster": List(Value("int32")),
+    }
+    return Features(features).arrow_schema
+
+
+def split_by_bytes(rows: pl.DataFrame, shard_bytes: int) -> list[pl.DataFrame]:
+    """Cut rows, in their order, into the fewest even shards of about `shard_bytes` of image bytes; at least one."""
+    count = max(1, -(-int(rows["bytes"].sum()) // shard_bytes))
+    ends = rows["bytes"].cum_sum()
+    number = ((ends - rows["bytes"]) * count // max(1, int(rows["bytes"].sum()))).alias("shard")
+    parts = rows.with_columns(number).partition_by("shard", maintain_order=True, include_key=False)
+    return parts or [rows]
+
+
+def write_shard(job: tuple[pl.DataFrame, Path], schema: pa.Schema) -> int:
+    """Write one shard, row group by row group, unless it is there; return its number of rows."""
+    rows, file = job
+    if not file.exists():
+        with write_whole(file) as stream, pq.ParquetWriter(stream, schema, compression="none") as out:
+            for start in range(0, len(rows), ROW_GROUP):
+                out.write_table(build_group(rows[start : start + ROW_GROUP], schema))
+    return len(rows)
+
+
+def build_group(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Read the bytes of some rows, in reading order, and lay them beside their columns."""
+    placed = rows.with_row_index("place").sort("file", "item", nulls_last=True)
+    images: list[dict[str, object]] = [{} for _ in range(len(rows))]
+    for place, identity, path, data in zip(
+        placed["place"], placed["id"], placed["path"], read_bytes(placed), strict=True
+    ):
+        if isinstance(data, OSError) or content_id(data) != identity:
+            raise InputError(f"{path} changed while the dataset was built; start the same command again")
+        images[place] = {"bytes": data, "path": os.path.basename(path)}
+    columns = rows.select("id", "source", "seed", "retrieved_by", "cluster").to_arrow()
+    arrays = {name: columns.column(name) for name in columns.column_names} | {"image": pa.array(images)}
+    return pa.table({field.name: arrays[field.name].cast(field.type) for field in schema}, schema=schema)

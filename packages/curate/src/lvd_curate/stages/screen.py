@@ -1,0 +1,49 @@
+"""Screen: read every file once; keep its id, size and perceptual hash, or the reason why it is no usable image."""
+
+import polars as pl
+
+from lvd_curate.columns import EXCLUDE, SCREENED, SEEDS
+from lvd_curate.config import ScreenConfig
+from lvd_curate.hashing import content_id, perceptual_hash, shrink_thumbnail
+from lvd_curate.images import UnusableImage, decode_thumbnail
+from lvd_curate.locations import read_bytes
+
+VERSION = 1
+
+
+def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
+    """Return one SCREENED row per row of a LISTING, in its order. A bad file is a row with a reason, never an error."""
+    rows = [screen_file(data, config) for data in read_bytes(listing)]
+    return pl.DataFrame(rows, schema=SCREENED, orient="row")
+
+
+def screen_file(data: bytes | OSError, config: ScreenConfig) -> tuple[object, ...]:
+    """Return the SCREENED values of one file."""
+    if isinstance(data, OSError):
+        return None, None, None, None, None, f"unreadable: {data.strerror}", None, None
+    identity = content_id(data)
+    try:
+        seen = decode_thumbnail(data, min_side=config.min_side, max_pixels=config.max_pixels)
+    except UnusableImage as reason:
+        return identity, len(data), None, None, None, str(reason), None, None
+    fingerprint, thumbnail = perceptual_hash(seen.grey), shrink_thumbnail(seen.grey)
+    return identity, len(data), seen.format, seen.width, seen.height, None, fingerprint, thumbnail
+
+
+def find_exact_copies(files: pl.DataFrame, *, seeds_first: bool) -> pl.DataFrame:
+    """Add a column `copy`: true where an earlier file has the same bytes.
+
+    `files` is LISTING beside SCREENED. Seeds come before the pool when they are part of the dataset; otherwise each
+    role is looked at alone, as excluded sets always are.
+    """
+    together = pl.col("role") if not seeds_first else pl.when(pl.col("role") == EXCLUDE).then(pl.lit(1)).otherwise(0)
+    order = pl.col("role") != SEEDS
+    return (
+        files.with_row_index("row")
+        .with_columns(group=together)
+        .sort(order, "row")
+        .with_columns(copy=pl.int_range(pl.len()).over("group", "id") > 0)
+        .with_columns(copy=pl.col("copy") & pl.col("id").is_not_null())
+        .sort("row")
+        .drop("row", "group")
+    )
