@@ -144,7 +144,7 @@ def _draw_main(label: int, half: NDArray[np.float64], rng: np.random.Generator) 
     kind = CLASSES[label]
     share = rng.uniform(0.26, 0.55)
     radius = min(math.sqrt(share * 4 * half.prod() / outline_area(kind.outline)), rng.uniform(0.92, 1.1))
-    place = rng.normal(0, 0.13, 2) * half
+    place = rng.normal(0, 0.16, 2) * half
     return _pose(kind, label, place.clip(-0.35, 0.35), radius, rng)
 
 
@@ -162,7 +162,7 @@ def _pose(kind: ObjectClass, label: int, place: NDArray[np.float64], radius: flo
         label=label,
         centre=(float(place[0]), float(place[1])),
         radius=radius,
-        turn=_draw_turn(rng, stretch=0.16, shear=0.18),
+        turn=_draw_turn(rng, lean=0.75, stretch=0.16, shear=0.18),
         tilt=(rng.uniform(-0.16, 0.16), rng.uniform(-0.16, 0.16)),
         relief=rng.uniform(0.25, 0.6),
         gap=rng.uniform(0.72, 0.95),
@@ -179,40 +179,40 @@ def _draw_clutter(main: Body, rng: np.random.Generator) -> Body:
         label=None,
         centre=(main.centre[0] + distance * math.cos(bearing), main.centre[1] + distance * math.sin(bearing)),
         radius=main.radius * rng.uniform(0.14, 0.3),
-        turn=_draw_turn(rng, stretch=0.7, shear=0.3),
+        turn=_draw_turn(rng, lean=math.pi, stretch=0.7, shear=0.3),
         tilt=(rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)),
         relief=rng.uniform(0.3, 0.6),
         gap=rng.uniform(0.85, 0.97),
     )
 
 
-def _draw_turn(rng: np.random.Generator, *, stretch: float, shear: float) -> NDArray[np.float32]:
-    """Rotation by any angle after a shear and a stretch that keep the area. [2, 2]"""
-    angle, long = rng.uniform(0, 2 * math.pi), math.exp(rng.uniform(-stretch, stretch))
+def _draw_turn(rng: np.random.Generator, *, lean: float, stretch: float, shear: float) -> NDArray[np.float32]:
+    """Rotation by up to `lean` radians either way after a shear and a stretch that keep the area. [2, 2]"""
+    angle, long = rng.uniform(-lean, lean), math.exp(rng.uniform(-stretch, stretch))
     cos, sin = math.cos(angle), math.sin(angle)
     skewed = np.array([[long, rng.uniform(-shear, shear)], [0, 1 / long]])
     return (np.array([[cos, -sin], [sin, cos]]) @ skewed).astype(np.float32)
 
 
 def _draw_paint(pattern: str | None, rng: np.random.Generator) -> Paint:
-    dark = rng.uniform(0.12, 0.5)
-    light = min(dark + rng.uniform(0.3, 0.5), 0.97)
-    hue = rng.random()
+    dark = rng.uniform(0.1, 0.4)
+    light = dark + rng.uniform(0.38, 0.55)
+    hue, saturation = rng.random(), rng.uniform(0.15, 0.8)
     centred = pattern in CENTRED_PATTERNS
     phase = (0.0, 0.0) if centred else (rng.random(), rng.random())
     return Paint(
-        light=_tone(hue, light, rng),
-        dark=_tone(hue + rng.normal(0, 0.15), dark, rng),
+        light=_tone(hue, light, saturation),
+        dark=_tone(hue + rng.normal(0, 0.12), dark, saturation),
         pattern=pattern,
-        frequency=rng.uniform(2.2, 3.4),
-        angle=0.0 if centred else rng.uniform(0, 2 * math.pi),
+        frequency=rng.uniform(2.0, 2.9),
+        angle=0.0 if centred else rng.uniform(-0.5, 0.5),
         phase=phase,
     )
 
 
-def _tone(hue: float, lightness: float, rng: np.random.Generator) -> Tone:
-    """A colour of the given hue (turns) and lightness, its saturation free."""
-    return colorsys.hls_to_rgb(hue % 1, lightness, rng.uniform(0.15, 0.85))
+def _tone(hue: float, lightness: float, saturation: float) -> Tone:
+    """The colour of the given hue (turns), lightness and saturation (0..1)."""
+    return colorsys.hls_to_rgb(hue % 1, lightness, saturation)
 
 
 def _draw_planes(rng: np.random.Generator) -> tuple[Plane, ...]:
@@ -230,22 +230,22 @@ def _draw_planes(rng: np.random.Generator) -> tuple[Plane, ...]:
             rng.uniform(0.5, 1.6) / far,
         )  # the floor meets the first wall at y = edge
         planes.append((1 / far - steepness * edge, slant / far, steepness))
-    hue = rng.random()
-    return tuple(_draw_plane(at, hue, rng) for at in planes)
+    hue, lightness = rng.random(), rng.uniform(0.3, 0.75)
+    return tuple(_draw_plane(at, hue, lightness + rng.uniform(-0.15, 0.15), rng) for at in planes)
 
 
-def _draw_plane(at: tuple[float, float, float], hue: float, rng: np.random.Generator) -> Plane:
+def _draw_plane(at: tuple[float, float, float], hue: float, lightness: float, rng: np.random.Generator) -> Plane:
     bearing, frequency = rng.uniform(0, 2 * math.pi), math.exp(rng.uniform(-0.7, 0.9))
     return Plane(
         at=at,
-        tone=_tone(hue + rng.normal(0, 0.2), rng.uniform(0.25, 0.8), rng),
+        tone=_tone(hue + rng.normal(0, 0.08), lightness, rng.uniform(0.05, 0.4)),
         stripe=(frequency * math.cos(bearing), frequency * math.sin(bearing), rng.random()),
-        contrast=rng.choice((0.0, rng.uniform(0.02, 0.07))),
+        contrast=rng.choice((0.0, rng.uniform(0.015, 0.045))),
     )
 
 
 def _draw_clouds(rng: np.random.Generator) -> NDArray[np.float32]:
     """Coarse noise, [rows, columns, 3]: mostly lightness, a little colour."""
     rows = int(rng.integers(4, 8))
-    lightness = rng.normal(0, rng.uniform(0.05, 0.11), (rows, rows, 1))
-    return (lightness + rng.normal(0, 0.025, (rows, rows, 3))).astype(np.float32)
+    lightness = rng.normal(0, rng.uniform(0.06, 0.12), (rows, rows, 1))
+    return (lightness + rng.normal(0, 0.012, (rows, rows, 3))).astype(np.float32)
