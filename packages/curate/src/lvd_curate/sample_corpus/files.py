@@ -30,6 +30,11 @@ class LabelledImage:
     depth: bytes  # PNG, 16 bit, millimetres
 
 
+def labelled_images(seed: int, part: int, indices: range) -> list[LabelledImage]:
+    """Rows `indices` of TRAIN or TEST."""
+    return [labelled_image(seed, part, index) for index in indices]
+
+
 def labelled_image(seed: int, part: int, index: int) -> LabelledImage:
     """Row `index` of TRAIN or TEST; the twelve seed classes take turns."""
     label = index % len(SEED_CLASSES)

@@ -1,8 +1,9 @@
-"""The corpus' Parquet files: labelled splits that `datasets.load_dataset` opens, and the truth about the pool."""
+"""The corpus' Parquet files: labelled splits that `datasets.load_dataset` opens, and the truth about the pool.
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+Imported by the writing process alone: `datasets` takes seconds to import, and the rendering workers do without it.
+"""
+
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,6 @@ from lvd_curate.sample_corpus.files import LabelledImage
 from lvd_curate.sample_corpus.plan import PoolFile
 from lvd_curate.sample_corpus.world import SEED_CLASSES
 
-ROW_GROUP = 100  # images: small enough to read one at random, large enough to be read in a row
 FEATURES = Features(
     {
         "image": Image(),
@@ -50,36 +50,35 @@ task_categories: [image-classification, image-segmentation, depth-estimation]
 """
 
 
-def write_labelled(rows: Iterable[LabelledImage], path: Path) -> None:
-    """Write one Parquet file of the labelled split, row group by row group."""
-    with pq.ParquetWriter(path, FEATURES.arrow_schema, compression="none") as writer:
-        for group in _groups(rows, ROW_GROUP):
-            columns = {
-                "image": _image_column([row.image for row in group]),
-                "label": [row.label for row in group],
-                "mask": _image_column([row.mask for row in group]),
-                "depth": _image_column([row.depth for row in group]),
-            }
-            writer.write_table(pa.table(columns, schema=FEATURES.arrow_schema), row_group_size=ROW_GROUP)
+class LabelledWriter:
+    """Writes a labelled split into an open file, one row group at a time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.writer = pq.ParquetWriter(stream, FEATURES.arrow_schema, compression="none")  # the images are compressed
+
+    def __enter__(self) -> "LabelledWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.writer.close()
+
+    def write(self, rows: list[LabelledImage]) -> None:
+        """Add a row group."""
+        columns = {
+            "image": [{"bytes": row.image, "path": None} for row in rows],
+            "label": [row.label for row in rows],
+            "mask": [{"bytes": row.mask, "path": None} for row in rows],
+            "depth": [{"bytes": row.depth, "path": None} for row in rows],
+        }
+        self.writer.write_table(pa.table(columns, schema=FEATURES.arrow_schema))
 
 
-def write_card(split: str, count: int, path: Path) -> None:
-    """Write the dataset card that says what the columns mean."""
-    names = ", ".join(kind.name for kind in SEED_CLASSES)
-    path.write_text(CARD.format(split=split, count=count, names=names), encoding="utf-8")
+def dataset_card(split: str, count: int) -> str:
+    """Markdown that says what the columns mean."""
+    return CARD.format(split=split, count=count, names=", ".join(kind.name for kind in SEED_CLASSES))
 
 
-def write_truth(pool: list[PoolFile], path: Path) -> None:
+def write_truth(pool: list[PoolFile], stream: BinaryIO) -> None:
     """Write what every pool file is, one row each, in the order of their paths."""
     rows = sorted((file.truth(pool) for file in pool), key=lambda row: str(row["path"]))
-    pq.write_table(pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA), path)
-
-
-def _image_column(contents: list[bytes]) -> list[dict[str, object]]:
-    return [{"bytes": data, "path": None} for data in contents]
-
-
-def _groups(rows: Iterable[LabelledImage], size: int) -> Iterator[list[LabelledImage]]:
-    remaining = iter(rows)
-    while group := list(islice(remaining, size)):
-        yield group
+    pq.write_table(pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA), stream)

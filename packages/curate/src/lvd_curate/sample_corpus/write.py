@@ -1,47 +1,43 @@
 """`curate sample-corpus`: the story, from an empty place to a published corpus.
 
-Everything is written into a hidden folder beside OUT, each file renamed into place when it is whole; in the last step
-that folder becomes OUT. Started again after a stop, what is there is kept and the rest is made.
+Everything grows in a hidden folder beside OUT, each file appearing whole under its name; in the last step that folder
+becomes OUT. Started again after a stop, what is there is kept and the rest is made.
 """
 
 import json
 import logging
-import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
+from lvd_curate.artifacts import Mapper, lock_folder, publish_folder, write_whole
 from lvd_curate.errors import InputError
+from lvd_curate.executors import InlineExecutor, ProcessExecutor
+from lvd_curate.progress import track
 from lvd_curate.sample_corpus import files
 from lvd_curate.sample_corpus.plan import PoolFile, SeedFile, plan_pool, plan_seeds
 from lvd_curate.sample_corpus.world import SEED_CLASSES
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FORMAT = 1  # raised whenever the same arguments would give other bytes
 LEAST_IMAGES = 24
-RECORD = "corpus.json"  # arguments and counts
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Map = Callable[[Callable[[Item], Result], Sequence[Item], str], Iterator[Result]]
+FILES_PER_TURN = 32  # what a worker is handed at a time
+ROWS_PER_GROUP = 100  # of Parquet: small enough to read one image at random, large enough to read them in a row
+RECORD = "corpus.json"
+RowSource = Callable[[range], list[files.LabelledImage]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCorpus:
-    """What a corpus holds; written as corpus.json."""
+    """What a corpus holds; written into it as corpus.json."""
 
     format: int
-    images: int  # files in pool/
     seed: int
-    seeds: int  # files in seeds/
+    pool: int  # files
+    seeds: int  # files
     train: int  # rows
     test: int  # rows
 
@@ -52,126 +48,115 @@ def build_sample_corpus(out: Path, *, images: int, seed: int, workers: int) -> S
     A finished corpus of the same arguments is left as it is. Raises InputError for arguments that cannot be used and
     for an `out` that holds anything else.
     """
-    corpus = _describe(images, seed, workers)
-    if _is_finished(out, corpus):
-        log.info("%s already holds this corpus: nothing to do", out)
+    corpus = describe_corpus(images, seed)
+    if workers < 1:
+        raise InputError(f"workers={workers}: give at least 1")
+    out = out.absolute()
+    if is_finished(out, corpus):
+        logger.info("%s already holds this corpus: nothing to do", out)
         return corpus
 
-    # 1. a folder to work in: what an interrupted run of the same arguments left, or a new one
-    draft = _open_draft(out, corpus)
+    work = out.with_name(f".{out.name}.work")
+    with lock_folder(work):
+        # 1. a folder to work in: what an interrupted run of the same arguments left, or an empty one
+        draft = open_draft(work / "draft", corpus)
 
-    # 2. the plan: every pool file and what it is, every seed file
-    pool = plan_pool(corpus.images, corpus.test, files.stream(seed, files.PLAN, 0))
-    seeds = plan_seeds(corpus.seeds, files.stream(seed, files.PLAN, 1))
+        # 2. the plan: every pool file and what it is, every seed file
+        pool = plan_pool(corpus.pool, corpus.test, files.stream(seed, files.PLAN, 0))
+        seeds = plan_seeds(corpus.seeds, files.stream(seed, files.PLAN, 1))
 
-    # 3. the pictures: pool and seeds as files, train and test as rows of Parquet
-    with _mapper(workers) as map_items:
-        everything: list[PoolFile | SeedFile] = [*pool, *seeds]
-        wanted = [file for file in everything if not (draft / file.path).exists()]
-        for _ in map_items(partial(_write_file, draft, seed), wanted, "pool and seeds"):
-            pass
-        for split, part, rows in (("train", files.TRAIN, corpus.train), ("test", files.TEST, corpus.test)):
-            _write_split(draft, split, map_items(partial(files.labelled_image, seed, part), range(rows), split), rows)
+        # 3. the pictures: pool and seeds as files, train and test as rows of Parquet
+        with ProcessExecutor(workers) as processes:
+            executor = InlineExecutor() if workers == 1 else processes
+            write_files(draft, seed, [*pool, *seeds], executor)
+            write_split(draft, "train", corpus.train, partial(files.labelled_images, seed, files.TRAIN), executor)
+            write_split(draft, "test", corpus.test, partial(files.labelled_images, seed, files.TEST), executor)
 
-    # 4. the truth, and the name under which all of it appears at once
-    from lvd_curate.sample_corpus.tables import write_truth
-
-    _publish(draft / "truth.parquet", partial(write_truth, pool))
-    os.replace(draft, out)
+        # 4. the truth about the pool, and the name under which all of it appears at once
+        write_truth_table(draft, pool)
+        publish_folder(draft, out)
+    shutil.rmtree(work)
     return corpus
 
 
-def _describe(images: int, seed: int, workers: int) -> SampleCorpus:
+def describe_corpus(images: int, seed: int) -> SampleCorpus:
+    """Sizes of a corpus round a pool of `images` files: seeds a sixth, train a third, test a fifth, all balanced."""
     if images < LEAST_IMAGES:
-        raise InputError(f"--images {images}: the pool needs at least {LEAST_IMAGES} files")
+        raise InputError(f"images={images}: the pool needs at least {LEAST_IMAGES} files")
     if seed < 0:
-        raise InputError(f"--seed {seed}: give a whole number from 0 up")
-    if workers < 1:
-        raise InputError(f"--workers {workers}: give at least 1")
+        raise InputError(f"seed={seed}: give a whole number from 0 up")
     classes = len(SEED_CLASSES)
     seeds, train, test = (classes * max(1, round(images / share / classes)) for share in (6, 3, 5))
-    return SampleCorpus(format=FORMAT, images=images, seed=seed, seeds=seeds, train=train, test=test)
+    return SampleCorpus(format=FORMAT, seed=seed, pool=images, seeds=seeds, train=train, test=test)
 
 
-def _record(corpus: SampleCorpus) -> bytes:
+def record_of(corpus: SampleCorpus) -> bytes:
+    """Contents of corpus.json."""
     return (json.dumps(asdict(corpus), indent=2) + "\n").encode()
 
 
-def _is_finished(out: Path, corpus: SampleCorpus) -> bool:
-    """True if `out` is this corpus, False if it is free to be written."""
+def is_finished(out: Path, corpus: SampleCorpus) -> bool:
+    """Tell whether `out` is this corpus already (True) or free to be written (False)."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     record = out / RECORD
-    if record.is_file():
-        if record.read_bytes() == _record(corpus):
-            return True
-        raise InputError(f"{out} holds a corpus of other arguments (see {record}): give another folder or delete it")
-    raise InputError(f"{out} exists and is not a sample corpus: give another folder or delete it")
+    if not record.is_file():
+        raise InputError(f"{out} exists and is not a sample corpus: give another folder or delete it")
+    if record.read_bytes() != record_of(corpus):
+        raise InputError(f"{out} holds a corpus of other arguments, see {record}: give another folder or delete it")
+    return True
 
 
-def _open_draft(out: Path, corpus: SampleCorpus) -> Path:
-    """The hidden folder beside `out` in which the corpus grows; leftovers of other arguments are removed."""
-    draft = out.absolute().parent / f".{out.name}.draft"
+def open_draft(draft: Path, corpus: SampleCorpus) -> Path:
+    """The folder in which the corpus grows, emptied if it holds the beginnings of another one."""
     record = draft / RECORD
-    if draft.exists() and not (record.is_file() and record.read_bytes() == _record(corpus)):
+    if draft.exists() and not (record.is_file() and record.read_bytes() == record_of(corpus)):
         shutil.rmtree(draft)
-    draft.mkdir(parents=True, exist_ok=True)
-    _publish_bytes(record, _record(corpus))
+    draft.mkdir(exist_ok=True)
+    with write_whole(record) as stream:
+        stream.write(record_of(corpus))
     return draft
 
 
-def _write_file(draft: Path, seed: int, file: PoolFile | SeedFile) -> None:
-    contents = files.pool_file(seed, file) if isinstance(file, PoolFile) else files.seed_file(seed, file)
-    _publish_bytes(draft / file.path, contents)
+def write_files(draft: Path, seed: int, planned: list[PoolFile | SeedFile], executor: Mapper) -> None:
+    """Write every planned file that is not there yet."""
+    for folder in {(draft / file.path).parent for file in planned}:
+        folder.mkdir(parents=True, exist_ok=True)
+    missing = [file for file in planned if not (draft / file.path).exists()]
+    turns = [missing[at : at + FILES_PER_TURN] for at in range(0, len(missing), FILES_PER_TURN)]
+    with track("pool and seeds", len(missing)) as advance:
+        for written in executor.map(partial(write_turn, draft, seed), turns):
+            advance(written)
 
 
-def _write_split(draft: Path, split: str, rows: Iterator[files.LabelledImage], count: int) -> None:
-    from lvd_curate.sample_corpus.tables import write_card, write_labelled
-
-    path = draft / split / "data" / f"{split}-00000-of-00001.parquet"
-    if not path.exists():
-        _publish(path, partial(write_labelled, rows))
-    _publish(draft / split / "README.md", partial(write_card, split, count))
-
-
-def _publish_bytes(path: Path, contents: bytes) -> None:
-    _publish(path, lambda temporary: temporary.write_bytes(contents))
+def write_turn(draft: Path, seed: int, turn: list[PoolFile | SeedFile]) -> int:
+    """Write some planned files; return how many."""
+    for file in turn:
+        with write_whole(draft / file.path) as stream:
+            stream.write(files.pool_file(seed, file) if isinstance(file, PoolFile) else files.seed_file(seed, file))
+    return len(turn)
 
 
-def _publish(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, force it to the disk, and rename it to `path`.
+def write_split(draft: Path, split: str, count: int, rows_of: RowSource, executor: Mapper) -> None:
+    """Write a labelled split as one Parquet file with its card, unless it is there."""
+    from lvd_curate.sample_corpus.tables import LabelledWriter, dataset_card
 
-    The temporary name is always the same: what a killed run left is overwritten by the next.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Map]:
-    """An ordered map over items with progress, in this process or in `workers` others."""
-    if workers == 1:
-        yield lambda function, items, title: _with_progress(map(function, items), len(items), title)
+    file = draft / split / "data" / f"{split}-00000-of-00001.parquet"
+    if file.exists():
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        yield lambda function, items, title: _with_progress(
-            executor.map(function, items, chunksize=16), len(items), title
-        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(draft / split / "README.md") as stream:
+        stream.write(dataset_card(split, count).encode())
+    groups = [range(at, min(at + ROWS_PER_GROUP, count)) for at in range(0, count, ROWS_PER_GROUP)]
+    with track(split, count) as advance, write_whole(file) as stream, LabelledWriter(stream) as writer:
+        for rows in executor.map(rows_of, groups):
+            writer.write(rows)
+            advance(len(rows))
 
 
-def _with_progress(results: Iterator[Result], total: int, title: str) -> Iterator[Result]:
-    """Pass the results on; a bar on a terminal, ten lines of log elsewhere."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
+def write_truth_table(draft: Path, pool: list[PoolFile]) -> None:
+    """Write truth.parquet."""
+    from lvd_curate.sample_corpus.tables import write_truth
 
-        yield from track(results, title, total, console=Console(stderr=True))
-        return
-    for done, result in enumerate(results, 1):
-        if done * 10 // total > (done - 1) * 10 // total:
-            log.info("%s: %d of %d", title, done, total)
-        yield result
+    with write_whole(draft / "truth.parquet") as stream:
+        write_truth(pool, stream)
