@@ -1,0 +1,174 @@
+"""Every setting of `evaluate` with its default, unit and origin: defaults <- recipe.yaml <- key=value words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from lvd_evaluate.errors import InputError
+
+PROTOCOLS = ("clean", "dinov2")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What to read from the labelled data, and how large the encoder sees it."""
+
+    image: str = "image"  # column of the images
+    label: str = "label"  # column of the labels: class label, integer or text
+    name: str | None = None  # the task's name in the results; null: the folder's or hub id's own
+    image_size: int | None = None  # pixels after the centre crop; null: what each encoder's own config says
+    limit_train: int | None = None  # first n images only; null: all
+    limit_test: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("image_size", "limit_train", "limit_test"):
+            _require_positive(f"data.{key}", getattr(self, key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """How the one clean pass is computed and where it is kept."""
+
+    store: str | None = None  # folder shared by several result folders if given; null: OUT/features
+    device: str = "auto"  # auto: cuda if there is one; else any torch device
+    precision: str = "float32"  # of the forward pass; bfloat16 = autocast, about twice as fast on recent hardware
+    batch_size: int = 64  # images per forward pass; changes no number beyond rounding
+    threads: int = 0  # that decode and resize; 0: one per core
+    shard_size: int = 4096  # images per shard: what a kill can cost
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "shard_size"):
+            _require_positive(f"features.{key}", getattr(self, key))
+        if self.threads < 0:
+            raise InputError(f"features.threads={self.threads}: 0 (one per core) or more")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"features.precision={self.precision}: choose one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnnConfig:
+    """Weighted nearest-neighbour vote; defaults of DINOv2's released evaluation."""
+
+    neighbours: tuple[int, ...] = (10, 20, 100, 200)  # values of k, one row each; those above n_train are dropped
+    headline: int = 20  # the k that tables show; 20 is the field's convention, it is not chosen on any data
+    temperature: float = 0.07  # weight of a neighbour = exp(cosine / temperature)
+
+    def __post_init__(self) -> None:
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise InputError(f"knn.neighbours={list(self.neighbours)}: at least one k, each 1 or more")
+        if not self.temperature > 0:
+            raise InputError(f"knn.temperature={self.temperature}: must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig:
+    """Grid of linear heads on frozen features; defaults of DINOv2's released evaluation unless said otherwise."""
+
+    learning_rates: tuple[float, ...] = (
+        *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3),
+        *(2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+    )  # base rates, times batch_size / 256; the paper's appendix B.3 prints another 13, the released code has these
+    layers: tuple[int, ...] = (1, 4)  # class tokens of the last n blocks, concatenated
+    avgpool: tuple[bool, ...] = (False, True)  # whether the mean patch token of the last block is appended
+    batch_size: int = 256  # images; the paper's 1024 is too few updates for small data
+    epochs: float = 10.0  # passes over train, as in the paper (12,500 updates of 1,024 ImageNet images)
+    min_steps: int = 500  # updates at least: ten passes over a thousand images would train nothing; our own floor
+    momentum: float = 0.9
+    init_std: float = 0.01  # of the weights; biases start at 0
+    holdout: float = 0.1  # share of train that protocol `clean` chooses the head on
+
+    def __post_init__(self) -> None:
+        for key in ("learning_rates", "layers", "avgpool"):
+            if not getattr(self, key):
+                raise InputError(f"linear.{key} is empty: give at least one value")
+        if min(self.layers) < 1:
+            raise InputError(f"linear.layers={list(self.layers)}: each 1 or more")
+        if min(self.learning_rates) <= 0:
+            raise InputError(f"linear.learning_rates={list(self.learning_rates)}: each above 0")
+        for key in ("batch_size", "min_steps"):
+            _require_positive(f"linear.{key}", getattr(self, key))
+        if not 0 < self.holdout < 1:
+            raise InputError(f"linear.holdout={self.holdout}: a share of train between 0 and 1")
+        if self.epochs < 0:
+            raise InputError(f"linear.epochs={self.epochs}: 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """All settings of one run."""
+
+    protocol: str = "clean"  # clean: chosen on held-out train, test read once; dinov2: chosen on test, as published
+    seed: int = 0  # of head weights, batch order, held-out slice, bootstrap and `untrained:` weights
+    bootstrap: int = 10_000  # resamples behind an interval
+    data: DataConfig = field(default_factory=DataConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    knn: KnnConfig = field(default_factory=KnnConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"protocol={self.protocol}: choose one of {', '.join(PROTOCOLS)}")
+        _require_positive("bootstrap", self.bootstrap)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for YAML or JSON."""
+        return _plain(asdict(self))
+
+
+def build_config(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfig:
+    """Merge defaults, a recipe file and `key=value` words, in that order.
+
+    Raises:
+        InputError: no such recipe, an unknown key (the nearest known one is named) or a value of the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if recipe is not None and not recipe.is_file():
+        raise InputError(f"recipe {recipe}: no such file; settings are written key=value, for example seed=1")
+    merged = OmegaConf.structured(EvaluateConfig)
+    sources: list[Path | str] = [recipe, *overrides] if recipe else list(overrides)
+    for source in sources:
+        try:
+            given = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.from_dotlist([source])
+            merged = OmegaConf.merge(merged, given)
+        except YAMLError as error:
+            raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
+        except OmegaConfBaseException as error:
+            raise InputError(f"{source}: {_explain(error)}") from None
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, EvaluateConfig)
+    return config
+
+
+def _explain(error: Any) -> str:
+    known = list(_known_keys(EvaluateConfig()))
+    if error.full_key and error.full_key not in known:
+        nearest = difflib.get_close_matches(error.full_key, known, n=1, cutoff=0.0)[0]
+        return f"unknown key '{error.full_key}'; the nearest is '{nearest}'"
+    return str(error).splitlines()[0]
+
+
+def _known_keys(config: Any, prefix: str = "") -> Iterator[str]:
+    for entry in fields(config):
+        yield prefix + entry.name
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            yield from _known_keys(value, f"{prefix}{entry.name}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _require_positive(key: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"{key}={value}: must be 1 or more")

@@ -1,0 +1,120 @@
+"""Encoders that `transformers.AutoModel` opens: Model v1 folders, hub ids, and their untrained twins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lvd_evaluate.contracts import Tokens
+from lvd_evaluate.encoders.frozen import FrozenEncoder, loading
+from lvd_evaluate.errors import InputError
+from lvd_evaluate.hub import prefer_cache_if_unreachable
+
+# Model types whose layout is known here: name of the final norm, extra arguments of the forward pass.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "dinov2": ("layernorm", {}),
+    "dinov2_with_registers": ("layernorm", {}),
+    "dinov3_vit": ("norm", {}),
+    "vit": ("layernorm", {"interpolate_pos_encoding": True}),
+}
+UNUSED_WEIGHTS = ("pooler.", "classifier.")  # parts of a checkpoint that no token passes through
+
+
+def load_transformers(
+    spec: str, source: str, *, image_size: int | None, device: torch.device, seed: int | None = None
+) -> FrozenEncoder:
+    """Open a folder or hub id strictly; with a seed, draw the weights anew instead of loading them.
+
+    Raises:
+        InputError: it cannot be opened, is of an unknown type, or its weights do not fit its config exactly.
+    """
+    import transformers
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    transformers.utils.logging.disable_progress_bar()
+    if not Path(source).is_dir():
+        prefer_cache_if_unreachable()
+    with loading(spec):
+        config = transformers.AutoConfig.from_pretrained(source)
+        processor, _ = BaseImageProcessor.get_image_processor_dict(source)
+    if config.model_type not in FAMILIES:
+        raise InputError(
+            f"{spec}: model type {config.model_type} is not known here (known: {', '.join(FAMILIES)}); "
+            "timm: or open_clip: may open the same weights"
+        )
+    module = _draw_weights(config, seed) if seed is not None else _load_weights(spec, source)
+    norm, arguments = FAMILIES[config.model_type]
+    num_prefix = 1 + getattr(config, "num_register_tokens", 0)
+    patch_size = _side(config.patch_size)
+
+    def read_tokens(pixels: Tensor, num_layers: int) -> list[Tokens]:
+        states = module(pixels, output_hidden_states=True, **arguments).hidden_states[-num_layers:]
+        grid = (pixels.shape[2] // patch_size, pixels.shape[3] // patch_size)
+        return [split_tokens(getattr(module, norm)(state), num_prefix, grid) for state in states]
+
+    size = processor.get("crop_size") or processor.get("size")
+    if not (size and processor.get("image_mean") and processor.get("image_std")):
+        raise InputError(f"{spec}: preprocessor_config.json lacks crop_size, image_mean or image_std")
+    return FrozenEncoder(
+        module,
+        read_tokens,
+        spec=spec,
+        name=_short_name(spec, Path(source)),
+        loader=f"transformers {transformers.__version__} {type(module).__name__}",
+        feature=f"class token after the final norm, {config.hidden_size} values",
+        architecture={key: value for key, value in config.to_diff_dict().items() if key != "transformers_version"},
+        image_size=image_size or _side(size),
+        patch_size=patch_size,
+        mean=tuple(processor["image_mean"]),
+        std=tuple(processor["image_std"]),
+        num_layers=config.num_hidden_layers,
+        device=device,
+    )
+
+
+def split_tokens(tokens: Tensor, num_prefix: int, grid: tuple[int, int]) -> Tokens:
+    """Name the parts of a token sequence [B, 1 + R + h w, D] that starts with the class token."""
+    patches = tokens[:, num_prefix:].unflatten(1, grid)  # [B, h, w, D]
+    return Tokens(cls=tokens[:, 0], registers=tokens[:, 1:num_prefix], patches=patches)
+
+
+def _load_weights(spec: str, source: str) -> nn.Module:
+    from transformers import AutoModel
+
+    with loading(spec):
+        module, report = AutoModel.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(str(key) for key in report[kind] if not str(key).startswith(UNUSED_WEIGHTS))
+        if names:
+            raise InputError(
+                f"{spec}: {len(names)} {kind.replace('_', ' ')}, the first is {names[0]}: weights and config disagree"
+            )
+    return module
+
+
+def _draw_weights(config: Any, seed: int) -> nn.Module:
+    from transformers import AutoModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config, dtype=torch.float32)
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge")
+    return int(size[0] if isinstance(size, (list, tuple)) else size)
+
+
+def _short_name(spec: str, source: Path) -> str:
+    """`runs/tiny/model` -> `tiny`, `runs/tiny/models/step_9` -> `tiny step_9`, `org/name` -> `name`."""
+    name = source.absolute().name
+    parent = source.absolute().parent
+    if name == "model":
+        name = parent.name
+    elif parent.name == "models":
+        name = f"{parent.parent.name} {name}"
+    return f"untrained {name}" if spec.startswith("untrained:") else name

@@ -1,0 +1,62 @@
+"""Many linear classifiers on the same input, trained together: one matrix product serves them all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+class StackedHeads:
+    """H independent linear classifiers [H, C, D] under SGD with momentum, each with its own learning rate.
+
+    The gradient of the mean cross-entropy is written out (softmax minus one-hot), so a step is two matrix products
+    for all heads, whatever H is. Equal to H separate `nn.Linear` under `torch.optim.SGD` up to rounding.
+    """
+
+    def __init__(self, weights: Tensor, learning_rates: Tensor, momentum: float) -> None:
+        """Start from float32 weights [H, C, D] and zero biases; learning_rates [H]."""
+        self.weights = weights.clone()
+        self.biases = weights.new_zeros(weights.shape[:2])  # [H, C]
+        self._rates = learning_rates.to(weights)
+        self._momentum = momentum
+        self._weight_velocity = torch.zeros_like(self.weights)
+        self._bias_velocity = torch.zeros_like(self.biases)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Scores [B, H, C] of float32 features [B, D]."""
+        flat = torch.addmm(self.biases.flatten(), features, self.weights.flatten(0, 1).T)  # [B, H C]
+        return flat.unflatten(1, self.biases.shape)
+
+    def step(self, features: Tensor, labels: Tensor, decay: float) -> None:
+        """One SGD update from features [B, D] and labels [B]; learning rates are multiplied by `decay`."""
+        error = self.logits(features).softmax(dim=2)  # [B, H, C]
+        error[torch.arange(len(labels), device=labels.device), :, labels] -= 1
+        error /= len(labels)
+        self._weight_velocity.flatten(0, 1).addmm_(error.flatten(1).T, features, beta=self._momentum)
+        self._bias_velocity.mul_(self._momentum).add_(error.sum(dim=0))
+        rates = self._rates * decay
+        self.weights.addcmul_(self._weight_velocity, rates[:, None, None], value=-1)
+        self.biases.addcmul_(self._bias_velocity, rates[:, None], value=-1)
+
+
+def draw_weights(num_heads: int, num_classes: int, width: int, std: float, generator: torch.Generator) -> Tensor:
+    """Normal weights [H, C, D], float32, on the CPU so that they do not depend on the device."""
+    return torch.randn(num_heads, num_classes, width, generator=generator) * std
+
+
+def draw_batches(num_images: int, batch_size: int, num_steps: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers [B] of each batch: pass after pass over all images in a new order, remainders carried over."""
+    waiting = torch.empty(0, dtype=torch.int64)
+    for _ in range(num_steps):
+        while len(waiting) < batch_size:
+            waiting = torch.cat([waiting, torch.randperm(num_images, generator=generator)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+def cosine_decay(step: int, num_steps: int) -> float:
+    """1 at the first step, 0 after the last (`CosineAnnealingLR` with eta_min 0)."""
+    return 0.5 * (1 + math.cos(math.pi * step / num_steps))

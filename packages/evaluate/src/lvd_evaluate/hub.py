@@ -1,0 +1,31 @@
+"""Ask once whether the model hub answers, so that a machine without network fails in seconds, not minutes."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+import sys
+from urllib.parse import urlsplit
+
+TIMEOUT = 5.0  # seconds
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def prefer_cache_if_unreachable() -> None:
+    """Switch the hub's client to its local cache when the hub cannot be reached (it would retry for 45 s per file)."""
+    from huggingface_hub import constants
+
+    behind_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    if constants.HF_HUB_OFFLINE or behind_proxy:
+        return
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=TIMEOUT).close()
+    except OSError as error:
+        logger.info("the model hub does not answer (%s): only files already in its cache can be used", error)
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True

@@ -1,0 +1,1 @@
+"""What is asked of frozen features; each probe stands alone."""

@@ -1,0 +1,134 @@
+"""Results v1: `results.jsonl`, one object per model x task x probe x metric, and the predictions behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lvd_evaluate.errors import InputError
+from lvd_evaluate.publish import publish_bytes
+
+FORMAT = "lvd-results-v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured value, or the reason why there is none. Values, intervals and differences are shares of 1."""
+
+    run: str  # of model, task, probe, settings, protocol and seed; its rows share their predictions
+    status: str = "measured"  # or unavailable
+    reason: str | None = None  # why it is unavailable
+    task: str
+    task_fingerprint: str
+    protocol: str  # clean or dinov2
+    procedure: str | None = None  # exact procedure; published numbers are shown only beside the same one
+    probe: str
+    setting: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    metric: str
+    headline: bool = True  # whether tables show this setting
+    model: str
+    spec: str
+    loader: str | None = None
+    weights_fingerprint: str | None = None
+    num_parameters: int | None = None
+    preprocessing: str | None = None
+    feature: str | None = None
+    n_train: int
+    n_test: int
+    n_classes: int
+    limited: bool = False  # a limit was set: first n images only
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ci_method: str | None = None
+    comparisons: list[dict[str, Any]] = field(default_factory=list)  # baseline, delta, ci_low, ci_high, p, verdict
+    published: dict[str, Any] | None = None  # value, source
+    feature_seconds: float | None = None
+    images_per_second: float | None = None  # of the feature pass
+    probe_seconds: float | None = None
+    seed: int
+    versions: dict[str, str] = field(default_factory=dict)
+    date: str | None = None
+    format: str = FORMAT
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes a row the same row again."""
+        return (self.spec, self.run, self.metric, json.dumps(self.setting, sort_keys=True))
+
+
+def load_rows(path: Path) -> list[Row]:
+    """Rows of a results.jsonl, in order.
+
+    Raises:
+        InputError: a line is no Results v1 object.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            rows.append(Row(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} line {number}: no {FORMAT} row ({error}); move the file away") from error
+    return rows
+
+
+def save_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Replace the file in one step; of rows with the same key the last one stays."""
+    unique = {row.key: row for row in rows}
+    lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in unique.values()]
+    publish_bytes(path, "".join(lines).encode())
+
+
+def save_predictions(path: Path, ids: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray]) -> None:
+    """Per-image predictions, int64 [N] per setting, with sample ids and true labels, as one compressed .npz."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {"id": ids, "label": labels}
+    arrays |= {f"prediction {key}": value for key, value in predictions.items()}
+    np.savez_compressed(buffer, **arrays)
+    publish_bytes(path, buffer.getvalue())
+
+
+def load_predictions(path: Path, setting: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """True labels and predictions, int64 [N] each, of one setting."""
+    with np.load(path) as arrays:
+        return arrays["label"], arrays[f"prediction {setting_name(setting)}"]
+
+
+def setting_name(setting: dict[str, Any]) -> str:
+    """`{"k": 20, "temperature": 0.07}` -> `k=20 temperature=0.07`."""
+    return " ".join(f"{key}={value}" for key, value in setting.items())
+
+
+def published_value(task: str, n_test: int, spec: str, procedure: str, metric: str) -> dict[str, Any] | None:
+    """The paper's number for this very task, released model and procedure, or None: near misses are not shown."""
+    for entry in _reference_results():
+        same_task = task in entry["tasks"] and n_test == entry["n_test"]
+        same_model = spec in entry["specs"]
+        if same_task and same_model and procedure == entry["procedure"] and metric == entry["metric"]:
+            return {"value": entry["value"], "source": entry["source"]}
+    return None
+
+
+@cache
+def _reference_results() -> list[dict[str, Any]]:
+    """Entries of reference_results.json with their model, task and procedure filled in."""
+    data = json.loads(resources.files("lvd_evaluate").joinpath("reference_results.json").read_text())
+    return [
+        {
+            **data["tasks"][entry["task"]],
+            **entry,
+            "specs": data["models"][entry["model"]],
+            "value": entry["percent"] / 100,
+        }
+        for entry in data["results"]
+    ]
