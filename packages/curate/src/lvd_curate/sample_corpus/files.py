@@ -7,7 +7,7 @@ from PIL import Image
 
 from lvd_curate.sample_corpus.copies import encode_jpeg, encode_png, make_copy
 from lvd_curate.sample_corpus.plan import PoolFile, SeedFile
-from lvd_curate.sample_corpus.render import Rendering, render
+from lvd_curate.sample_corpus.render import render
 from lvd_curate.sample_corpus.world import SEED_CLASSES, draw_scene
 
 # First word of each part's stream of random numbers. The order is part of what a seed means.
@@ -55,32 +55,25 @@ def seed_file(seed: int, entry: SeedFile) -> bytes:
 def pool_file(seed: int, entry: PoolFile) -> bytes:
     """Contents of a pool file; a copy renders its original anew, which costs less than to wait for it."""
     if entry.kind == "original":
-        return _photograph(seed, POOL, entry.index, _label_of(entry))
-    rng = stream(seed, COPIES, entry.index)
+        return _source(seed, entry)
     assert entry.method is not None
-    return make_copy(entry.method, _source(seed, entry), entry.parameters, rng)
+    return make_copy(entry.method, _source(seed, entry), entry.parameters, stream(seed, COPIES, entry.index))
 
 
 def _source(seed: int, entry: PoolFile) -> bytes:
-    """JPEG bytes that a planted file is made from: its original, a test image, or a picture of its own."""
+    """JPEG bytes that a file is made from: a test image, another original, or a picture of its own."""
     if entry.kind == "test_copy":
         assert entry.of is not None
         return labelled_image(seed, TEST, entry.of).image
-    label = 0 if entry.label is None else entry.label
+    label = 0 if entry.label is None else entry.label  # None: nothing of the picture will be seen
     return _photograph(seed, POOL, entry.index if entry.of is None else entry.of, label)
-
-
-def _label_of(entry: PoolFile) -> int:
-    assert entry.label is not None
-    return entry.label
 
 
 def _photograph(seed: int, part: int, index: int, label: int) -> bytes:
     """A picture as somebody would upload it: rendered, perhaps resized, saved at some quality."""
     rng = stream(seed, part, index)
     quality, scale = int(rng.integers(75, 97)), float(rng.choice((1.0, 1.0, 1.25, 1.5)))
-    rendering: Rendering = render(draw_scene(label, rng))
-    picture = Image.fromarray(rendering.image)
+    picture = Image.fromarray(render(draw_scene(label, rng)).image)
     if scale != 1:
         size = (round(picture.width * scale), round(picture.height * scale))
         picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Outline = Callable[[Array, Array], Array]
 
-REACH = 1.3  # every outline lies inside this distance from its origin
+REACH = 1.35  # every outline lies inside this distance from its origin
 
 
 def _radial(radius: Callable[[Array], Array]) -> Outline:
@@ -26,13 +26,24 @@ def _radial(radius: Callable[[Array], Array]) -> Outline:
     return outline
 
 
+def _distance(signed: Outline) -> Outline:
+    """Outline from a signed distance to its contour, scaled so that the deepest inside is -1."""
+    side = np.linspace(-REACH, REACH, 271, dtype=np.float32)
+    deepest = -float(signed(*np.meshgrid(side, side)).min())
+
+    def outline(u: Array, v: Array) -> Array:
+        return signed(u, v) / deepest
+
+    return outline
+
+
 def _profile(half_width: Callable[[Array], Array]) -> Outline:
     """Outline that is mirror-symmetric about the v axis, `half_width(v)` wide on each side, for |v| <= 1."""
 
-    def outline(u: Array, v: Array) -> Array:
-        return np.maximum(np.abs(u) / np.maximum(half_width(np.clip(v, -1, 1)), 0.03), np.abs(v)) - 1
+    def signed(u: Array, v: Array) -> Array:
+        return np.maximum(np.abs(u) - half_width(np.clip(v, -1, 1)), np.abs(v) - 1)
 
-    return outline
+    return _distance(signed)
 
 
 def _spiked(points: int, inner: float) -> Outline:
@@ -82,9 +93,9 @@ def _arch(u: Array, v: Array) -> Array:
 
 
 def _arrow(u: Array, v: Array) -> Array:
-    head = np.maximum(np.abs(u) / np.maximum(0.95 * (1 - v), 0.03), np.abs(v - 0.4) / 0.6)
-    shaft = np.maximum(np.abs(u) / 0.32, np.abs(v + 0.45) / 0.55)
-    return np.minimum(head, shaft) - 1
+    head = np.maximum(0.72 * (np.abs(u) - 0.95 * (1 - v)), np.abs(v - 0.4) - 0.6)
+    shaft = np.maximum(np.abs(u) - 0.32, np.abs(v + 0.45) - 0.55)
+    return np.minimum(head, shaft)
 
 
 def _leaf_width(v: Array) -> Array:
@@ -126,7 +137,7 @@ OUTLINES: dict[str, Outline] = {
     "cross": _cross,
     "heart": _heart,
     "arch": _arch,
-    "arrow": _arrow,
+    "arrow": _distance(_arrow),
     "leaf": _profile(_leaf_width),
     "drop": _profile(_drop_width),
     "hourglass": _profile(_hourglass_width),

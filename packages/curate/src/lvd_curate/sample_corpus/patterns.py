@@ -48,7 +48,7 @@ def _checks(p: Array, q: Array) -> Array:
 
 
 def _zigzag(p: Array, q: Array) -> Array:
-    return 0.7 * _bands(p + 1.2 * _from_edge(0.5 * q) * 2)
+    return 0.64 * _bands(p + 2.4 * _from_edge(0.5 * q))
 
 
 def _scales(p: Array, q: Array) -> Array:

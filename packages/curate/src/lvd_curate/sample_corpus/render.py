@@ -53,7 +53,7 @@ def _paint_background(scene: Scene) -> _Canvas:
     half_side = min(scene.width, scene.height) / 2
     x = ((np.arange(scene.width, dtype=np.float32) + 0.5) - scene.width / 2) / np.float32(half_side)
     y = ((np.arange(scene.height, dtype=np.float32) + 0.5) - scene.height / 2) / np.float32(half_side)
-    inverse = np.stack([at[0] + at[1] * x[None] + at[2] * y[:, None] for at in _planes_at(scene.planes)])  # [P, H, W]
+    inverse = np.stack([a + b * x + c * y[:, None] for a, b, c in (plane.at for plane in scene.planes)])  # [P, H, W]
     nearest = inverse.argmax(axis=0)
     depth = 1 / np.maximum(inverse.max(axis=0), 1 / 12)  # a haze closes the view at 12 m
     colour = np.stack([_enlarge(scene.clouds[..., c], scene.width, scene.height) for c in range(3)], axis=-1)
@@ -62,13 +62,9 @@ def _paint_background(scene: Scene) -> _Canvas:
     return _Canvas(np.clip(colour, 0.02, 0.98), np.zeros(depth.shape, np.uint8), depth, x, y, half_side)
 
 
-def _planes_at(planes: tuple[Plane, ...]) -> list[Array]:
-    return [np.array(plane.at, np.float32) for plane in planes]
-
-
 def _plane_colour(plane: Plane, x: Array, y: Array, depth: Array) -> Array:
     """Flat tone with soft stripes laid on the plane itself, so that they run together in the distance. [H, W, 3]"""
-    along = plane.stripe[0] * (x[None] * depth) + plane.stripe[1] * (y[:, None] * depth + depth)
+    along = plane.stripe[0] * (x * depth) + plane.stripe[1] * ((y[:, None] + 1) * depth)
     stripes = plane.contrast * np.sin(2 * np.pi * (along + plane.stripe[2]))
     return np.array(plane.tone, np.float32) + stripes[..., None].astype(np.float32)
 
