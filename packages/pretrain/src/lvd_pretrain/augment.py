@@ -47,7 +47,9 @@ class Photometry:
 
     def __call__(self, crops: Tensor, rows: Tensor) -> Tensor:
         """uint8 [N, 3, H, W] and float32 [N, 7] -> normalised float32 [N, 3, H, W]."""
-        columns = rows.view(len(rows), -1, 1, 1, 1).unbind(1)
+        if len(crops) == 0:
+            return crops.float()
+        columns = [column.view(-1, 1, 1, 1) for column in rows.unbind(1)]
         images = crops.float() / 255
         images = (images * columns[BRIGHTNESS]).clamp_(0, 1)
         images = _blend(images, luma(images).mean(dim=(-2, -1), keepdim=True), columns[CONTRAST])

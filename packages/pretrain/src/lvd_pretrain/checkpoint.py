@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -54,10 +55,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     state: dict[str, Any] = {"model": weights, "optimizer": moments}
     try:
         load(state, checkpoint_id=path, no_dist=not dist.is_initialized())
-    except Exception as error:  # a truncated file surfaces as anything from EOFError to a CheckpointException
-        reason = " ".join(str(error).split())[:200]
+    except (Exception, CheckpointException) as error:  # a damaged file surfaces as anything from EOFError on
+        cause = next((failure[0] for failure in getattr(error, "failures", {}).values()), error)
         raise InputError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); "
+            f"checkpoint {path} cannot be read ({type(cause).__name__}: {' '.join(str(cause).split())[:200]}); "
             "remove that folder to go on from the one before it"
         ) from error
     set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])

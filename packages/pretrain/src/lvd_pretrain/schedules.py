@@ -16,7 +16,7 @@ def cosine(step: int, steps: int, start: float, end: float) -> float:
 
 def linear(step: int, steps: int, start: float, end: float) -> float:
     """A straight line from `start` at step 0 to `end` at step `steps`, constant after."""
-    return end if step >= max(steps, 1) else start + (end - start) * step / steps
+    return end if step >= steps else start + (end - start) * step / steps
 
 
 @dataclass(frozen=True)

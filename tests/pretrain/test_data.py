@@ -1,0 +1,76 @@
+import shutil
+
+import pytest
+import torch
+
+from lvd_pretrain.data import Collate, CropDataset, build_loader
+from lvd_pretrain.errors import InputError
+from lvd_pretrain.sources import open_images
+
+
+def same(a, b):
+    return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b, strict=True))
+
+
+def test_batches_have_the_promised_shapes_crop_major(tiny):
+    config = tiny("optim.steps=1")
+    source = open_images(config.data)
+    (batch,) = build_loader(source, config, 0, 0, 1)
+    assert batch.global_crops.shape == (8, 3, 32, 32)
+    assert batch.local_crops.shape == (8, 3, 16, 16)
+    assert batch.global_photometry.shape == batch.local_photometry.shape == (8, 7)
+    assert batch.masks.shape == (8, 16)
+    assert batch.global_crops.dtype == torch.uint8
+    samples = [CropDataset(source, config)[i] for i in range(4)]
+    for view in range(2):
+        for i, sample in enumerate(samples):
+            assert torch.equal(batch.global_crops[view * 4 + i], sample.global_crops[view])
+            assert torch.equal(batch.global_photometry[view * 4 + i], torch.from_numpy(sample.photometry[view]))
+            assert torch.equal(batch.local_photometry[view * 4 + i], torch.from_numpy(sample.photometry[2 + view]))
+
+
+def test_no_local_crops_is_allowed(tiny):
+    config = tiny("crops.local_number=0", "optim.steps=1")
+    (batch,) = build_loader(open_images(config.data), config, 0, 0, 1)
+    assert batch.local_crops.shape == (0, 3, 16, 16)
+    assert batch.local_photometry.shape == (0, 7)
+
+
+def test_batches_are_the_same_from_any_start_and_any_number_of_workers(tiny):
+    config = tiny("optim.steps=5")
+    source = open_images(config.data)
+    straight = list(build_loader(source, config, 0, 0, 1))
+    resumed = list(build_loader(source, config, 3, 0, 1))
+    assert all(same(a, b) for a, b in zip(straight[3:], resumed, strict=True))
+    workers = list(build_loader(source, tiny("optim.steps=5", "data.workers=2"), 0, 0, 1))
+    assert all(same(a, b) for a, b in zip(straight, workers, strict=True))
+
+
+def test_two_ranks_see_one_process_global_batch(tiny):
+    source = open_images(tiny().data)
+    (alone,) = build_loader(source, tiny("optim.steps=1"), 0, 0, 1)
+    first, second = (next(iter(build_loader(source, tiny("optim.batch_size=2"), 0, rank, 2))) for rank in range(2))
+    merged = torch.cat([first.global_crops.view(2, 2, 3, 32, 32), second.global_crops.view(2, 2, 3, 32, 32)], dim=1)
+    assert torch.equal(alone.global_crops, merged.flatten(0, 1))
+
+
+def test_unreadable_images_are_replaced_and_counted(tiny, images, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(images, mixed)
+    for index in range(12):
+        (mixed / f"broken_{index}.jpg").write_bytes(b"\xff\xd8 not an image")
+    config = tiny(f"data.path={mixed}")
+    dataset = CropDataset(open_images(config.data), config)
+    batch = Collate(config)([dataset[i] for i in range(36)])
+    assert batch.skipped >= 12
+    assert len(batch.global_crops) == 72
+
+
+def test_nothing_but_broken_images_and_too_few_images_are_named(tiny, tmp_path):
+    for index in range(5):
+        (tmp_path / f"{index}.jpg").write_bytes(b"no")
+    config = tiny(f"data.path={tmp_path}")
+    with pytest.raises(InputError, match="in a row"):
+        CropDataset(open_images(config.data), config)[0]
+    with pytest.raises(InputError, match=r"5 images.*at most 2"):
+        build_loader(open_images(config.data), config, 0, 0, 2)

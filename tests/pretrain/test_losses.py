@@ -1,0 +1,62 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lvd_pretrain.losses import dino_loss, ibot_loss, koleo_loss, soft_cross_entropy
+
+
+def test_soft_cross_entropy_equals_pytorchs():
+    torch.manual_seed(0)
+    targets, logits = torch.rand(6, 11).softmax(-1), torch.randn(6, 11)
+    expected = F.cross_entropy(logits / 0.1, targets, reduction="none")
+    assert torch.allclose(soft_cross_entropy(targets, logits, 0.1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("views", [2, 5])
+def test_dino_loss_is_the_mean_over_crossed_pairs(views):
+    torch.manual_seed(0)
+    targets, logits = torch.randn(2, 4, 9).softmax(-1), torch.randn(views, 4, 9)
+    shared, local = dino_loss(targets, logits, 0.1)
+    pairs = [(t, v) for t in range(2) for v in range(views) if t != v]
+    expected = sum(soft_cross_entropy(targets[t], logits[v], 0.1).mean() for t, v in pairs) / len(pairs)
+    assert shared + local == pytest.approx(float(expected), abs=1e-5)
+    assert (local == 0) == (views == 2)
+
+
+def test_uniform_predictions_give_the_papers_starting_values():
+    """At 8 local crops the terms start at 1/9 and 8/9 of ln K (reference values of the released logs)."""
+    targets, logits = torch.randn(2, 4, 64).softmax(-1), torch.zeros(10, 4, 64)
+    shared, local = dino_loss(targets, logits, 0.1)
+    assert shared == pytest.approx(math.log(64) / 9, rel=1e-5)
+    assert local == pytest.approx(math.log(64) * 8 / 9, rel=1e-5)
+
+
+def test_ibot_loss_weighs_crops_not_patches():
+    torch.manual_seed(0)
+    targets, logits = torch.randn(5, 9).softmax(-1), torch.randn(5, 9)
+    weights = torch.tensor([1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3])  # two masked crops of four
+    each = soft_cross_entropy(targets, logits, 0.1)
+    expected = (each[:2].mean() + each[2:].mean()) / 4
+    assert ibot_loss(targets, logits, weights, 4, 0.1) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_koleo_is_minus_the_mean_log_distance_to_the_nearest_neighbour():
+    torch.manual_seed(0)
+    x = torch.randn(12, 6)
+    points = F.normalize(x.double(), dim=-1)
+    distances = torch.cdist(points, points) + torch.eye(12) * 10
+    assert koleo_loss(x) == pytest.approx(float(-distances.min(1).values.log().mean()), abs=1e-4)
+
+
+def test_koleo_survives_twins_and_is_float32_under_autocast():
+    x = torch.randn(4, 6)
+    x[1] = x[0]
+    x.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = koleo_loss(x)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert torch.isfinite(x.grad).all()

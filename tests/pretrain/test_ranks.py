@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import torch
+import torch.distributed as dist
+
+from lvd_pretrain.centering import Center
+from lvd_pretrain.ranks import all_reduce_max, all_reduce_sum, world_size
+from lvd_pretrain.sinkhorn import sinkhorn_knopp
+
+ROWS = (5, 0)  # unequal counts, one rank without any
+
+
+def logits() -> torch.Tensor:
+    return torch.rand(sum(ROWS), 7, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def one_rank(rank: int, store: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    mine = logits().split(ROWS)[rank]
+    center = Center(7, 0.9)
+    center(mine, 0.05)
+    values = torch.tensor([1.0 + rank, -rank])
+    torch.save(
+        {
+            "sinkhorn": sinkhorn_knopp(mine, 0.05, 3),
+            "center": center.value,
+            "sum": all_reduce_sum(values),
+            "max": all_reduce_max(values),
+            "values": values,
+        },
+        f"{out}/{rank}.pt",
+    )
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_unequal_rows_equal_one_process(tmp_path):
+    words = [str(tmp_path / "store"), str(tmp_path)]
+    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), *words]) for rank in range(2)]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    together = torch.cat([state["sinkhorn"] for state in states])
+    assert torch.allclose(together, sinkhorn_knopp(logits(), 0.05, 3), atol=1e-6)
+    center = Center(7, 0.9)
+    center(logits(), 0.05)
+    for rank, state in enumerate(states):
+        assert torch.allclose(state["center"], center.value, atol=1e-6)
+        assert state["sum"].tolist() == [3.0, -1.0]
+        assert state["max"].tolist() == [2.0, 0.0]
+        assert state["values"].tolist() == [1.0 + rank, -rank]
+
+
+def test_a_single_process_is_its_own_world():
+    x = torch.ones(2)
+    assert world_size() == 1
+    assert all_reduce_sum(x) is x
+
+
+if __name__ == "__main__":
+    one_rank(int(sys.argv[1]), *sys.argv[2:])

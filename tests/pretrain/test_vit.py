@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from lvd_pretrain.attention import Run
+from lvd_pretrain.config import ModelConfig
+from lvd_pretrain.vit import Block, VisionTransformer, sample_rows
+
+SHAPE = {"arch": "vit_tiny", "width": 32, "depth": 2, "heads": 2, "patch_size": 8, "layerscale": 0.5}
+
+
+def build(image_size: int = 32, **changes) -> VisionTransformer:
+    torch.manual_seed(0)
+    model = VisionTransformer(ModelConfig(**{**SHAPE, "drop_path": 0.0, **changes}), image_size)
+    for parameter in model.parameters():  # far from the near-zero initial tokens
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@pytest.mark.parametrize("changes", [{}, {"registers": 3}, {"ffn": "swiglu"}], ids=["plain", "registers", "swiglu"])
+def test_packed_crops_equal_separate_forwards(changes):
+    model = build(**changes).eval()
+    large, small = torch.randn(3, 3, 32, 32), torch.randn(5, 3, 16, 16)
+    masks = torch.rand(3, 16) < 0.4
+    together = model([large, small], [masks, None])
+    apart = [model([large], [masks])[0], model([small])[0]]
+    for packed, single in zip(together, apart, strict=True):
+        for a, b in zip(packed, single, strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+    assert together[0].registers.shape == (3, changes.get("registers", 0), 32)
+    assert together[1].patches.shape == (5, 4, 32)
+
+
+def test_parameter_count_of_the_papers_small_model():
+    model = VisionTransformer(ModelConfig(arch="vit_small", patch_size=14), 518)
+    assert sum(p.numel() for p in model.parameters()) == 22_056_576  # the released ViT-S/14
+    names = set(model.state_dict())
+    assert {"cls_token", "pos_embed", "mask_token", "patch_embed.proj.weight", "norm.bias"} <= names
+    assert {"blocks.11.attn.qkv.bias", "blocks.0.ls1.gamma", "blocks.3.mlp.fc2.weight"} <= names
+
+
+def test_swiglu_hidden_sizes_are_the_papers():
+    for width, hidden in ((384, 1024), (768, 2048), (1024, 2736), (1536, 4096)):
+        block = Block(ModelConfig(arch="vit_tiny", width=width, heads=width // 64, ffn="swiglu"))
+        assert block.mlp.w3.in_features == hidden
+
+
+def test_masked_patches_are_not_seen():
+    model = build().eval()
+    images = torch.randn(2, 3, 32, 32)
+    masks = torch.zeros(2, 16, dtype=torch.bool)
+    masks[:, 5] = True
+    changed = images.clone()
+    changed[:, :, 8:16, 8:16] = 7.0  # patch row 1, column 1 = index 5
+    assert torch.allclose(model([images], [masks])[0].cls, model([changed], [masks])[0].cls)
+    assert not torch.allclose(model([images])[0].cls, model([changed])[0].cls)
+
+
+def test_position_embedding_is_native_at_its_grid_and_trains_through_the_resize():
+    model = build()
+    assert model.position_embedding(4, 4) is model.pos_embed
+    resized = model.position_embedding(2, 3)
+    assert resized.shape == (1, 7, 32)
+    resized.sum().backward()
+    assert model.pos_embed.grad.abs().sum() > 0
+
+
+def test_offset_and_antialias_are_different_resamplings():
+    plain, antialias, offset = (
+        build(pos_embed_antialias=False),
+        build(pos_embed_antialias=True),
+        build(pos_embed_offset=0.1),
+    )
+    maps = [model.position_embedding(2, 2) for model in (plain, antialias, offset)]
+    assert not torch.allclose(maps[0], maps[1], atol=1e-3)
+    assert not torch.allclose(maps[0], maps[2], atol=1e-3)
+
+
+def test_sampled_rows_keep_whole_samples_and_stay_unbiased():
+    layout = [Run(4, 3), Run(6, 2)]
+    torch.manual_seed(0)
+    rows, kept, scale = sample_rows(layout, 0.4, torch.device("cpu"))
+    assert kept == [Run(2, 3), Run(3, 2)]
+    assert scale.flatten().unique().tolist() == [2.0]
+    large, small = rows[:6].view(2, 3), rows[6:].view(3, 2)
+    assert (large % 3).tolist() == [[0, 1, 2]] * 2
+    assert (large // 3).max() < 4
+    assert small.min() >= 12
+    assert ((small - 12) % 2).tolist() == [[0, 1]] * 3
+
+
+def test_stochastic_depth_leaves_dropped_samples_alone_and_skips_their_compute():
+    torch.manual_seed(0)
+    block = Block(ModelConfig(**{**SHAPE, "drop_path": 0.5})).train()
+    seen = []
+    block.mlp.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    x = torch.randn(8 * 4, 32)
+    out = block(x, [Run(8, 4)])
+    assert seen == [4 * 4]
+    untouched = (out == x).all(1).view(8, 4).all(1)
+    assert 0 < untouched.sum() <= 4
+    assert not block.eval()(x, [Run(8, 4)]).eq(x).any()
+
+
+def test_mean_over_draws_approaches_the_full_branch():
+    torch.manual_seed(0)
+    block = Block(ModelConfig(**{**SHAPE, "drop_path": 0.5}))
+    block._feed_forward = lambda x, layout: torch.zeros_like(x)  # one branch only: two would not be linear
+    x, layout = torch.randn(6, 32), [Run(6, 1)]
+    mean = torch.stack([block.train()(x, layout) for _ in range(3000)]).mean(0)
+    assert torch.allclose(mean, block.eval()(x, layout), atol=0.05)
