@@ -1,0 +1,76 @@
+"""Small pictures, sets of them on disk and a tiny random encoder for the tests of lvd_curate."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def draw_picture(seed: int, size: tuple[int, int] = (96, 72)) -> Image.Image:
+    """Return a smooth random picture: colourful blobs as low-pass noise, unlike any other seed's."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def encode(image: Image.Image, quality: int = 92, format: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, quality=quality)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Image.Image]:
+    return draw_picture
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> Callable[..., bytes]:
+    return encode
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Model v1 folder: a tiny DINOv2 with random weights and its image processor."""
+    import torch
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("encoder") / "model"
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    Dinov2Model(Dinov2Config(**shape)).save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pool/ (30 pictures, copies, bad files), seeds/ (10, two of them near pool pictures) and test/ (6, two leaked)."""
+    root = tmp_path_factory.mktemp("world")
+    for name in ("pool/a", "pool/b", "seeds", "test"):
+        (root / name).mkdir(parents=True)
+    for seed in range(30):
+        (root / "pool/a" / f"{seed:02d}.jpg").write_bytes(encode(draw_picture(seed)))
+    for seed in range(100, 110):
+        (root / "seeds" / f"{seed}.jpg").write_bytes(encode(draw_picture(seed)))
+    for seed in range(200, 206):
+        (root / "test" / f"{seed}.jpg").write_bytes(encode(draw_picture(seed)))
+    copies = {
+        "exact.jpg": encode(draw_picture(0)),
+        "small.jpg": encode(draw_picture(1).resize((60, 45))),
+        "weak.jpg": encode(draw_picture(2), quality=35),
+        "leak.jpg": encode(draw_picture(200)),
+        "leak-weak.jpg": encode(draw_picture(201), quality=40),
+        "seed.jpg": encode(draw_picture(100)),
+        "mislabelled.jpg": encode(draw_picture(50), format="PNG"),
+        "tiny.png": encode(draw_picture(51, (20, 20)), format="PNG"),
+        "empty.jpg": b"",
+        "page.jpg": b"<html>not found</html>",
+        "cut.jpg": encode(draw_picture(52))[:700],
+    }
+    for name, data in copies.items():
+        (root / "pool/b" / name).write_bytes(data)
+    (root / "pool/b/notes.txt").write_text("no image and no input")
+    return root

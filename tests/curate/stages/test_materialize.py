@@ -1,0 +1,77 @@
+import io
+from pathlib import Path
+
+import datasets
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from lvd_curate.errors import InputError
+from lvd_curate.executors import InlineExecutor
+from lvd_curate.hashing import content_id
+from lvd_curate.stages.ingest import list_images
+from lvd_curate.stages.materialize import materialize, split_by_bytes
+from PIL import Image
+
+PICKS = pl.List(pl.Struct({"seed_id": pl.String, "rank": pl.Int32, "similarity": pl.Float32}))
+
+
+def rows_of(folder: Path) -> pl.DataFrame:
+    listing = list_images("pool", "p", str(folder), folder)
+    data = [(folder / path).read_bytes() for path in listing["path"]]
+    picks = [[{"seed_id": "s", "rank": None, "similarity": 0.5}]] + [[] for _ in data[1:]]
+    return listing.with_columns(
+        id=pl.Series([content_id(item) for item in data]),
+        bytes=pl.Series([len(item) for item in data]),
+        seed=pl.lit(None, dtype=pl.String),
+        retrieved_by=pl.Series(picks, dtype=PICKS),
+        cluster=pl.Series([[n, 0] for n in range(len(data))], dtype=pl.List(pl.Int32)),
+    ).sort("id")
+
+
+def write(rows: pl.DataFrame, folder: Path, shard_bytes: int = 10**9) -> list[int]:
+    done: list[int] = []
+    materialize(rows, folder, shard_bytes, InlineExecutor(), done.append)
+    return done
+
+
+def test_datasets_opens_it_and_bytes_are_untouched(world: Path, tmp_path: Path) -> None:
+    rows = rows_of(world / "pool/a")
+    assert write(rows, tmp_path) == [30]
+    opened = datasets.load_dataset("parquet", data_dir=str(tmp_path / "data"), split="train", cache_dir=tmp_path / "c")
+    assert opened.column_names == ["id", "image", "source", "seed", "retrieved_by", "cluster"]
+    assert isinstance(opened.features["image"], datasets.Image)
+    raw = opened.cast_column("image", datasets.Image(decode=False))
+    assert [content_id(row["image"]["bytes"]) for row in raw] == rows["id"].to_list()
+    assert opened[0]["image"].size == Image.open(io.BytesIO(raw[0]["image"]["bytes"])).size
+    assert sum(len(row["retrieved_by"]) for row in opened) == 1
+    assert sorted(row["cluster"][0] for row in opened) == list(range(30))
+
+
+def test_shards_are_even_and_their_row_groups_small(world: Path, tmp_path: Path) -> None:
+    rows = rows_of(world / "pool/a")
+    total = int(rows["bytes"].sum())
+    assert sum(write(rows, tmp_path, total // 3 + 1)) == 30
+    files = sorted((tmp_path / "data").iterdir())
+    assert [file.name for file in files] == [f"train-0000{n}-of-00003.parquet" for n in range(3)]
+    many = pl.concat([rows] * 9)
+    write(many, tmp_path / "big")
+    metadata = pq.read_metadata(tmp_path / "big/data/train-00000-of-00001.parquet")
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [100, 100, 70]
+
+
+def test_splitting_keeps_order_and_loses_nothing() -> None:
+    rows = pl.DataFrame({"n": range(10), "bytes": [1, 1, 1, 1, 50, 1, 1, 1, 1, 1]})
+    parts = split_by_bytes(rows, 20)
+    assert pl.concat(parts).equals(rows)
+    assert len(split_by_bytes(rows, 1000)) == 1
+
+
+def test_an_input_that_changed_meanwhile_is_refused(world: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "a.jpg").write_bytes((world / "pool/a/00.jpg").read_bytes())
+    rows = rows_of(source)
+    (source / "a.jpg").write_bytes(b"other")
+    with pytest.raises(InputError, match=r"a\.jpg changed while the dataset was built"):
+        write(rows, tmp_path / "out")
+    assert list((tmp_path / "out/data").iterdir()) == []

@@ -1,0 +1,106 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lvd_curate.encoders import load_encoder
+from lvd_curate.errors import InputError
+
+Picture = Callable[..., Image.Image]
+
+
+def test_a_model_folder_gives_its_normalised_cls_token(encoder: Path, picture: Picture) -> None:
+    from transformers import AutoImageProcessor, AutoModel
+
+    images = [picture(seed) for seed in range(3)]
+    vectors = load_encoder(str(encoder), "cpu").embed(images, "fp32")
+    assert (vectors.shape, vectors.dtype) == ((3, 32), np.float16)
+    pixels = AutoImageProcessor.from_pretrained(encoder)(images=images, return_tensors="pt")
+    with torch.inference_mode():
+        cls = AutoModel.from_pretrained(encoder).eval()(**pixels).last_hidden_state[:, 0]
+    np.testing.assert_allclose(vectors, torch.nn.functional.normalize(cls).numpy(), atol=2e-3)
+    bf16 = load_encoder(str(encoder), "cpu").embed(images, "bf16")
+    assert (vectors.astype(np.float32) * bf16.astype(np.float32)).sum(axis=1).min() > 0.99
+
+
+def test_a_run_folder_and_the_prefix_name_the_same_model(encoder: Path) -> None:
+    prints = {
+        load_encoder(spec, "cpu").fingerprint()
+        for spec in (str(encoder), str(encoder.parent), f"transformers:{encoder}")
+    }
+    assert len(prints) == 1
+
+
+def test_the_fingerprint_follows_weights_and_preprocessing(encoder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    first = load_encoder(str(encoder), "cpu").fingerprint()
+    copy = shutil.copytree(encoder, tmp_path / "copy")
+    assert load_encoder(str(copy), "cpu").fingerprint() == first
+    other = shutil.copytree(encoder, tmp_path / "other")
+    recipe = json.loads((other / "preprocessor_config.json").read_text()) | {"image_mean": [0.1, 0.2, 0.3]}
+    (other / "preprocessor_config.json").write_text(json.dumps(recipe))
+    assert load_encoder(str(other), "cpu").fingerprint() != first
+
+
+def test_torchscript_files_are_squashed_and_flattened(tmp_path: Path, picture: Picture) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.mean(dim=3, keepdim=True)[:, :, :2]
+
+    torch.jit.script(Mean()).save(tmp_path / "mean.pt")
+    vectors = load_encoder(f"torchscript:{tmp_path / 'mean.pt'}", "cpu").embed([picture(1), picture(2)], "fp32")
+    assert vectors.shape == (2, 6)
+    np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+def test_timm_models_open_from_a_file(tmp_path: Path, picture: Picture) -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("test_vit", num_classes=0)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    loaded = load_encoder(f"timm:test_vit/{tmp_path / 'weights.pth'}", "cpu")
+    assert loaded.embed([picture(1)], "fp32").shape == (1, model.num_features)
+    assert torch.equal(loaded.model.state_dict()["cls_token"], model.state_dict()["cls_token"])
+
+
+def test_open_clip_models_open_from_a_file(tmp_path: Path, picture: Picture) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}
+    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+    recipe = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(recipe))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    torch.save(open_clip.create_model("tiny-clip").state_dict(), tmp_path / "weights.pt")
+    assert load_encoder(f"open_clip:tiny-clip/{tmp_path / 'weights.pt'}", "cpu").embed([picture(1)], "fp32").shape == (
+        1,
+        24,
+    )
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "no/such/folder",
+        "open_clip:ViT-B-32",
+        "open_clip:ViT-Z-99/nothing",
+        "timm:no_such_model",
+        "timm:test_vit/no-such-file.pth",
+        "torchscript:no-such-file.pt",
+        "transformers:./no/such/folder",
+    ],
+)
+def test_an_encoder_that_cannot_be_had_names_itself(spec: str) -> None:
+    with pytest.raises(InputError, match=spec.split("/")[0].split(":")[-1].strip(".") or spec):
+        load_encoder(spec, "cpu")
+
+
+def test_a_folder_without_a_model_and_a_hostile_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json.*torchscript:FILE"):
+        load_encoder(str(tmp_path), "cpu")
+    (tmp_path / "evil.pt").write_bytes(b"not a model")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_encoder(f"torchscript:{tmp_path / 'evil.pt'}", "cpu")
