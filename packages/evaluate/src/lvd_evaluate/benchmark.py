@@ -105,9 +105,10 @@ def run_benchmark(
             encoder = load_encoder(spec, image_size=config.data.image_size, seed=config.seed, device=device)
             rows += measure(bench, encoder)
         except InputError as error:
-            logger.warning("%s: unavailable: %s", spec, error)
+            reason = str(error).removeprefix(f"{spec}: ")
+            logger.warning("%s is unavailable: %s", spec, reason)
             encoder = None  # type: ignore[assignment]
-            rows += unavailable(bench, spec, str(error))
+            rows += unavailable(bench, spec, reason)
 
     # ---- the model under test minus each baseline, image by image ----------------------------------------------------
     rows = [replace(row, comparisons=compare_rows(bench, row, rows)) if row.spec == ckpt else row for row in rows]

@@ -13,7 +13,7 @@ import typer
 
 from lvd_evaluate.errors import InputError
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 app = typer.Typer(
     add_completion=False,

@@ -28,6 +28,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for key in ("image_size", "limit_train", "limit_test"):
             _require_positive(f"data.{key}", getattr(self, key))
+        if self.image == self.label:
+            raise InputError(f"data.image and data.label both name the column '{self.image}'")
 
 
 @dataclass(frozen=True, kw_only=True)

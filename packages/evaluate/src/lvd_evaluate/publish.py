@@ -33,7 +33,10 @@ def publish_folder(path: Path) -> Iterator[Path]:
         for file in partial.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-        partial.rename(path)
+        if path.exists():  # another process was faster; its content is the same
+            shutil.rmtree(partial)
+        else:
+            partial.rename(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -26,6 +26,12 @@ class Table:
     ours: str  # spec of the model under test
     lines: dict[str, dict[str, Row]] = field(default_factory=dict)
 
+    @property
+    def legend(self) -> str:
+        """What the column of differences means."""
+        ours = next(iter(self.lines[self.ours].values())).model
+        return f"; difference: {ours} minus the model of that line" if len(self.lines) > 1 else ""
+
 
 def build_tables(rows: Sequence[Row]) -> list[Table]:
     """One table per task, protocol and model that was compared with others; models never compared stand alone."""
@@ -65,13 +71,12 @@ def markdown_tables(rows: Sequence[Row]) -> str:
         header, lines = table_cells(table)
         body = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
         grid = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in body)
-        parts.append(f"{table.task}: {table.facts}, protocol {table.protocol}\n\n{grid}")
+        parts.append(f"{table.task}: {table.facts}, protocol {table.protocol}{table.legend}\n\n{grid}")
     return "\n\n".join(parts)
 
 
 def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
     """Header and lines of one table as text."""
-    ours = next(iter(table.lines[table.ours].values())).model
     compared = len(table.lines) > 1
     published = any(row.published for line in table.lines.values() for row in line.values())
     header = ["model"]
@@ -79,7 +84,7 @@ def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
         title = PROBE_TITLES[probe]
         header += [f"{title} (95 %)"] + ([f"{title}, published"] if published else [])
     if compared:
-        header += [f"{ours} minus it, {PROBE_TITLES[probe].split()[0]}" for probe in table.probes]
+        header += [f"difference, {PROBE_TITLES[probe].split()[0]}" for probe in table.probes]
     lines = []
     for spec, found in table.lines.items():
         cells = [next(iter(found.values())).model]

@@ -37,6 +37,8 @@ def load_transformers(
     transformers.utils.logging.disable_progress_bar()
     if not Path(source).is_dir():
         prefer_cache_if_unreachable()
+    elif not (Path(source) / "preprocessor_config.json").is_file():
+        raise InputError(f"{spec}: holds no preprocessor_config.json, so its size, mean and std are not known")
     with loading(spec):
         config = transformers.AutoConfig.from_pretrained(source)
         processor, _ = BaseImageProcessor.get_image_processor_dict(source)

@@ -130,17 +130,17 @@ def train_heads(
     seed: int,
 ) -> StackedHeads:
     """Train heads with the learning rates at positions `rates`; which others are trained changes none."""
-    features, labels = feature_set.read(train, rows), train.labels[rows]
     generator = torch.Generator().manual_seed(seed)
     order = torch.Generator().manual_seed(seed + 1)
-    width = features.shape[1]
+    width = feature_set.read(train, rows[:1]).shape[1]
     drawn = draw_weights(len(config.learning_rates), num_classes, width, config.init_std, generator)
     base = torch.tensor([config.learning_rates[rate] for rate in rates])
-    heads = StackedHeads(drawn[rates].to(features.device), base * config.batch_size / 256, config.momentum)
+    heads = StackedHeads(drawn[rates].to(train.cls.device), base * config.batch_size / 256, config.momentum)
     steps = num_steps(len(train.labels), config)
     with track(f"linear, {len(rates)} heads on {width} values", steps, "steps") as advance:
         for step, batch in enumerate(draw_batches(len(rows), config.batch_size, steps, order)):
-            heads.step(features[batch], labels[batch], cosine_decay(step, steps))
+            chunk = rows[batch]
+            heads.step(feature_set.read(train, chunk), train.labels[chunk], cosine_decay(step, steps))
             advance(1)
     return heads
 

@@ -1,0 +1,142 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+CLASSES = ["red", "green", "blue"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _private_dataset_cache(tmp_path_factory):
+    """Nothing of a test run lands in the user's cache of datasets."""
+    import datasets
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets-cache"))
+    yield
+    patch.undo()
+
+
+def render(label: int, generator: np.random.Generator, size: tuple[int, int] = (40, 32)) -> bytes:
+    """A JPEG whose class shows in its mean colour, under noise."""
+    pixels = generator.normal(110, 30, (size[1], size[0], 3))
+    pixels[..., label] += 60
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def write_dataset(folder: Path, labels: list[int], seed: int, split: str = "train", columns=("image", "label")) -> Path:
+    """A Hugging Face dataset folder with class labels, one Parquet file."""
+    import datasets
+
+    generator = np.random.default_rng(seed)
+    images = [{"bytes": render(label, generator), "path": None} for label in labels]
+    table = datasets.Dataset.from_dict({columns[0]: images, columns[1]: labels})
+    table = table.cast_column(columns[0], datasets.Image())
+    table = table.cast_column(columns[1], datasets.ClassLabel(names=CLASSES))
+    (folder / "data").mkdir(parents=True)
+    table.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """train/ with 45 and test/ with 30 images of three classes."""
+    folder = tmp_path_factory.mktemp("data") / "colours"
+    write_dataset(folder / "train", [0, 1, 2] * 15, seed=1)
+    write_dataset(folder / "test", [0, 1, 2] * 10, seed=2, split="test")
+    return folder
+
+
+def write_model(folder: Path, seed: int = 0, registers: int = 2, **shape: int) -> Path:
+    """A Model v1 folder with freshly drawn weights: 28 px, patches of 14, width 24."""
+    from transformers import AutoModel, Dinov2Config, Dinov2WithRegistersConfig
+
+    shape = {
+        "hidden_size": 24,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    } | shape
+    kind = Dinov2WithRegistersConfig if registers else Dinov2Config
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(kind(**shape, **({"num_register_tokens": registers} if registers else {})))
+    with torch.no_grad():
+        for parameter in model.parameters():  # no weight at its neutral value, else a forgotten norm would not show
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    processor = {
+        "image_processor_type": "BitImageProcessor",
+        "crop_size": {"height": shape["image_size"], "width": shape["image_size"]},
+        "size": {"shortest_edge": 32},
+        "image_mean": [0.4, 0.5, 0.6],
+        "image_std": [0.2, 0.25, 0.3],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    """runs/tiny with models/step_2, models/step_10, checkpoints/step_10 and `model` pointing at the newest."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    write_model(run / "models" / "step_2", seed=2)
+    write_model(run / "models" / "step_10", seed=10)
+    (run / "checkpoints" / "step_10").mkdir(parents=True)
+    (run / "model").symlink_to(Path("models") / "step_10")
+    return run
+
+
+class ColourEncoder:
+    """An encoder simple enough to follow by hand: `cls` of layer n is the mean colour times n + 1."""
+
+    name = spec = "colour"
+    loader = "test"
+    feature = "mean colour"
+    image_size, resize_size = 16, 18
+    mean = std = (0.5, 0.5, 0.5)
+    num_layers, num_parameters = 4, 0
+    fingerprint = "colour-1"
+    device = torch.device("cpu")
+
+    def __init__(self, scale: float = 1.0):
+        self.scale, self.calls = scale, 0
+
+    def encode(self, images, num_layers):
+        from lvd_evaluate.contracts import Tokens
+
+        self.calls += 1
+        colour = self.scale * images.float().mean(dim=(2, 3)) / 255
+        patches = colour[:, None, None, :].expand(-1, 2, 2, -1)
+        return [Tokens(cls=colour * (layer + 1), patches=patches) for layer in range(num_layers)]
+
+
+@pytest.fixture
+def colour_encoder():
+    return ColourEncoder()
+
+
+@pytest.fixture
+def make_encoder():
+    return ColourEncoder
+
+
+@pytest.fixture(scope="session")
+def make_dataset():
+    return write_dataset
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    return write_model
+
+
+@pytest.fixture(scope="session")
+def make_image():
+    return render

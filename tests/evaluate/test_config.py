@@ -1,0 +1,56 @@
+import pytest
+
+from lvd_evaluate.config import EvaluateConfig, build_config
+from lvd_evaluate.errors import InputError
+
+
+def test_words_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 3\nknn:\n  temperature: 0.1\n")
+    config = build_config(recipe, ["knn.temperature=0.2", "knn.neighbours=[5,7]", "data.limit_train=10"])
+    assert (config.seed, config.knn.temperature, config.knn.neighbours) == (3, 0.2, (5, 7))
+    assert config.data.limit_train == 10
+    assert config.linear == EvaluateConfig().linear
+
+
+def test_defaults_span_the_52_heads_of_the_paper():
+    grid = EvaluateConfig().linear
+    assert len(grid.learning_rates) * len(grid.layers) * len(grid.avgpool) == 52
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("knn.temprature=1", "the nearest is 'knn.temperature'"),
+        ("protocl=clean", "the nearest is 'protocol'"),
+        ("linear.batch_size=many", "could not be converted to Integer"),
+        ("protocol=fair", "clean, dinov2"),
+        ("data.label=image", "both name the column"),
+        ("knn.temperature=0", "knn.temperature"),
+        ("knn.neighbours=[]", "knn.neighbours"),
+        ("linear.holdout=1.5", "linear.holdout"),
+        ("linear.layers=[0]", "linear.layers"),
+        ("features.precision=int8", "float32, bfloat16"),
+        ("data.limit_test=0", "data.limit_test"),
+        ("knn.neighbours=[1", "not valid YAML"),
+    ],
+)
+def test_wrong_words_are_named(word, expected):
+    with pytest.raises(InputError) as caught:
+        build_config(None, [word])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        build_config(tmp_path / "none.yaml", [])
+
+
+def test_the_written_config_reads_back(tmp_path):
+    import yaml
+
+    config = build_config(None, ["seed=5", "linear.layers=[1]"])
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    assert build_config(path, []) == config

@@ -1,0 +1,219 @@
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lvd_evaluate.config import DataConfig, FeaturesConfig
+from lvd_evaluate.errors import InputError
+from lvd_evaluate.features import extract_features, transform_image
+from lvd_evaluate.tasks import load_task
+
+CONFIG = FeaturesConfig(batch_size=8, shard_size=20, threads=2)
+
+
+@pytest.fixture
+def split(corpus):
+    return load_task([str(corpus)], DataConfig()).train
+
+
+def test_the_columns_are_those_of_the_encoder_in_order(split, colour_encoder, tmp_path):
+    features = extract_features(colour_encoder, split, tmp_path, CONFIG)
+    expected = np.stack([transform_image(content, 18, 16).mean(axis=(1, 2)) / 255 for content in split.read(0, 45)])
+    assert features.cls.shape == (45, 4, 3)
+    assert features.cls.dtype == torch.float16
+    for layer in range(4):
+        assert np.allclose(features.cls[:, layer], expected * (layer + 1), rtol=2e-3)
+    assert np.allclose(features.patch_mean, expected, rtol=2e-3)
+    assert features.labels.tolist() == split.labels.tolist()
+
+
+def test_a_second_time_nothing_is_computed(split, colour_encoder, tmp_path):
+    first = extract_features(colour_encoder, split, tmp_path, CONFIG)
+    calls = colour_encoder.calls
+    again = extract_features(colour_encoder, split, tmp_path, CONFIG)
+    assert colour_encoder.calls == calls > 0
+    assert torch.equal(first.cls, again.cls)
+    assert first.seconds == again.seconds
+
+
+def test_batch_size_and_threads_change_no_feature(split, make_encoder, tmp_path):
+    other = FeaturesConfig(batch_size=3, shard_size=20, threads=1)
+    first = extract_features(make_encoder(), split, tmp_path / "a", CONFIG)
+    assert torch.equal(first.cls, extract_features(make_encoder(), split, tmp_path / "b", other).cls)
+
+
+@pytest.mark.parametrize("change", ["fingerprint", "image_size", "resize_size", "mean", "std", "loader", "num_layers"])
+def test_anything_changed_is_a_new_entry(split, make_encoder, tmp_path, change):
+    encoder = make_encoder()
+    extract_features(encoder, split, tmp_path, CONFIG)
+    setattr(encoder, change, {"fingerprint": "2", "loader": "b", "mean": (0,) * 3, "std": (2,) * 3}.get(change, 3))
+    calls = encoder.calls
+    extract_features(encoder, split, tmp_path, CONFIG)
+    assert encoder.calls > calls
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_pass_goes_on_at_the_next_shard(split, make_encoder, tmp_path):
+    class Failing(make_encoder):
+        def encode(self, images, num_layers):
+            if self.calls == 4:  # in the second of three shards
+                raise Interrupted
+            return super().encode(images, num_layers)
+
+    with pytest.raises(Interrupted):
+        extract_features(Failing(), split, tmp_path, CONFIG)
+    resumed = make_encoder()
+    features = extract_features(resumed, split, tmp_path, CONFIG)
+    assert resumed.calls == 4  # 3 batches of the second shard, 1 of the third
+    whole = extract_features(make_encoder(), split, tmp_path / "other", CONFIG)
+    assert torch.equal(features.cls, whole.cls)
+
+
+KILLED = """
+import hashlib, io, sys, time
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image
+from lvd_evaluate.config import FeaturesConfig
+from lvd_evaluate.contracts import Split
+from lvd_evaluate.encoders.pixels import load_pixels
+from lvd_evaluate.features import extract_features
+
+store, pause = Path(sys.argv[1]), float(sys.argv[2])
+files = []
+for row in range(45):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (row, row, row)).save(buffer, "PNG")
+    files.append(buffer.getvalue())
+ids = np.array([hashlib.sha256(file).hexdigest() for file in files])
+split = Split("train", lambda start, stop: files[start:stop], np.arange(45), ids, "rows")
+encoder = load_pixels("pixels:8", "8", torch.device("cpu"))
+encode = encoder.encode
+encoder.encode = lambda images, layers: (time.sleep(pause), encode(images, layers))[1]
+extract_features(encoder, split, store, FeaturesConfig(batch_size=2, shard_size=4, threads=1))
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_ends_with_the_same_features(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "store")]
+    with subprocess.Popen([*command, "0.3"], env=environment) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("store/*/rows-*")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    (entry,) = (tmp_path / "store").iterdir()
+    kept = {shard.name: shard.stat().st_mtime_ns for shard in entry.glob("rows-*")}
+    assert 0 < len(kept) < 12
+    subprocess.run([*command, "0"], env=environment, check=True)
+    shards = sorted(entry.glob("rows-*"))
+    assert len(shards) == 12
+    assert {shard.name: shard.stat().st_mtime_ns for shard in shards if shard.name in kept} == kept
+    stored = np.concatenate([np.load(shard / "cls.npy") for shard in shards])[:, 0]
+    assert np.allclose(stored, np.arange(45)[:, None] / 255, atol=1e-3)
+
+
+def test_values_beyond_float16_are_kept_as_float32(split, make_encoder, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        features = extract_features(make_encoder(scale=1e6), split, tmp_path, CONFIG)
+    assert features.cls.dtype == torch.float32
+    assert features.cls.isfinite().all()
+    assert features.cls.max() > 65504
+    assert "float32" in caplog.text
+
+
+def test_features_that_are_not_finite_are_refused(split, make_encoder, tmp_path):
+    with pytest.raises(InputError, match="not finite"):
+        extract_features(make_encoder(scale=float("nan")), split, tmp_path, CONFIG)
+
+
+def test_pixels_have_no_patches(split, tmp_path):
+    from lvd_evaluate.encoders.pixels import load_pixels
+
+    features = extract_features(load_pixels("pixels:8", "8", torch.device("cpu")), split, tmp_path, CONFIG)
+    assert features.cls.shape == (45, 1, 192)
+    assert features.patch_mean is None
+
+
+def test_bfloat16_is_close_and_kept_apart(split, run_folder, tmp_path):
+    from lvd_evaluate.encoders import load_encoder
+
+    encoder = load_encoder(str(run_folder), image_size=None, seed=0, device=torch.device("cpu"))
+    full = extract_features(encoder, split, tmp_path, CONFIG)
+    half = extract_features(encoder, split, tmp_path, FeaturesConfig(precision="bfloat16"))
+    similarity = torch.nn.functional.cosine_similarity(full.cls[:, -1].float(), half.cls[:, -1].float())
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not torch.equal(full.cls, half.cls)
+    assert similarity.min() > 0.99
+
+
+def _encode(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_the_transform_keeps_the_centre_of_a_wide_image():
+    pixels = np.zeros((64, 192, 3), dtype=np.uint8)
+    pixels[:, 64:128] = 200  # the middle third
+    cut = transform_image(_encode(Image.fromarray(pixels)), 32, 28)
+    assert cut.shape == (3, 28, 28)
+    assert cut.min() > 190
+
+
+def test_an_image_of_the_right_size_passes_through_untouched():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    assert np.array_equal(transform_image(_encode(Image.fromarray(pixels)), 32, 32), pixels.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_every_colour_mode_becomes_rgb(mode):
+    source = Image.new("RGB", (40, 40), (128, 128, 128))
+    image = Image.new("I;16", (40, 40), 128) if mode == "I;16" else source.convert(mode)
+    assert transform_image(_encode(image, "JPEG" if mode == "CMYK" else "PNG"), 32, 28).shape == (3, 28, 28)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", "cut"])
+def test_what_is_no_image_is_said(content, make_image):
+    if content == "cut":
+        content = make_image(0, np.random.default_rng(0))[:400]
+    with pytest.raises(InputError, match="cannot be decoded"):
+        transform_image(content, 32, 28)
+
+
+def test_a_bomb_is_refused():
+    bomb = _encode(Image.new("1", (20_000, 20_000)))
+    with pytest.raises(InputError, match="DecompressionBomb"):
+        transform_image(bomb, 32, 28)
+
+
+def test_a_broken_image_is_named_by_split_and_row(split, make_encoder, tmp_path):
+    import dataclasses
+
+    def read(start, stop):
+        return [b"broken" if row == 21 else content for row, content in enumerate(split.read(start, stop), start)]
+
+    with pytest.raises(InputError, match="train image 21"):
+        extract_features(make_encoder(), dataclasses.replace(split, read=read), tmp_path, CONFIG)
+
+
+def test_the_manifest_says_what_the_numbers_depend_on(split, colour_encoder, tmp_path):
+    extract_features(colour_encoder, split, tmp_path, CONFIG)
+    (entry,) = tmp_path.iterdir()
+    manifest = json.loads((entry / "manifest.json").read_text())
+    assert manifest["model"] == "colour-1"
+    assert manifest["split"] == split.fingerprint
+    assert (manifest["resize"], manifest["crop"], manifest["precision"]) == (18, 16, "float32")

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsClassifier
+
+from lvd_evaluate.config import KnnConfig
+from lvd_evaluate.contracts import Features
+from lvd_evaluate.errors import InputError
+from lvd_evaluate.probes import knn
+from lvd_evaluate.probes.knn import evaluate_knn, nearest, vote
+
+CPU = torch.device("cpu")
+
+
+def _features(values: np.ndarray, labels: np.ndarray) -> Features:
+    """Four layers of which only the last one carries the values."""
+    noise = np.random.default_rng(9).normal(size=(len(values), 3, values.shape[1]))
+    cls = np.concatenate([noise, values[:, None]], axis=1)
+    return Features(torch.from_numpy(cls).half(), None, torch.from_numpy(labels), 1.0, 1.0)
+
+
+def _oracle(train: Features, test: Features, k: int, temperature: float) -> np.ndarray:
+    classifier = KNeighborsClassifier(
+        k, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / temperature)
+    )
+    classifier.fit(train.cls[:, -1].float().numpy(), train.labels.numpy())
+    return classifier.predict(test.cls[:, -1].float().numpy())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1, 5, 20]), st.sampled_from([0.07, 0.5]))
+def test_predictions_equal_scikit_learn_on_random_features(seed, k, temperature):
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(6, 12))
+    labels = [generator.integers(0, 6, count) for count in (80, 40)]
+    train, test = (_features(centres[part] + generator.normal(size=(len(part), 12)), part) for part in labels)
+    similarity, index = nearest(*(knn._unit(part.cls[:, -1]) for part in (test, train)), k, CPU)
+    (predictions,) = vote(similarity, train.labels[index], [k], 6, temperature)
+    assert np.array_equal(predictions.numpy(), _oracle(train, test, k, temperature))
+
+
+def test_predictions_equal_scikit_learn_on_features_of_images(corpus, run_folder, tmp_path):
+    from lvd_evaluate.config import DataConfig, FeaturesConfig
+    from lvd_evaluate.encoders import load_encoder
+    from lvd_evaluate.features import extract_features
+    from lvd_evaluate.tasks import load_task
+
+    task = load_task([str(corpus)], DataConfig())
+    encoder = load_encoder(str(run_folder), image_size=None, seed=0, device=CPU)
+    train, test = (extract_features(encoder, part, tmp_path, FeaturesConfig()) for part in (task.train, task.test))
+    outcomes = evaluate_knn(train, test, 3, encoder, KnnConfig(neighbours=(1, 5, 20)))
+    assert [outcome.setting["k"] for outcome in outcomes] == [1, 5, 20]
+    for outcome in outcomes:
+        assert np.array_equal(outcome.predictions, _oracle(train, test, outcome.setting["k"], 0.07))
+
+
+def test_chunks_change_nothing(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    queries, gallery = (knn._unit(torch.randn(count, 16, generator=generator)) for count in (50, 300))
+    whole = nearest(queries, gallery, 20, CPU)
+    monkeypatch.setattr(knn, "QUERY_CHUNK", 7)
+    monkeypatch.setattr(knn, "TRAIN_CHUNK", 11)  # smaller than k
+    pieces = nearest(queries, gallery, 20, CPU)
+    exact = queries.double() @ gallery.double().T
+    assert torch.allclose(whole[0], pieces[0], atol=1e-6)
+    for similarity, index in (whole, pieces):
+        assert torch.allclose(exact.gather(1, index).float(), similarity, atol=1e-6)
+        assert torch.allclose(similarity.double(), exact.topk(20).values, atol=1e-6)
+
+
+def test_a_near_neighbour_outweighs_two_far_ones():
+    similarity = torch.tensor([[0.9, 0.5, 0.5]])
+    labels = torch.tensor([[0, 1, 1]])
+    assert vote(similarity, labels, [3], 2, 0.07)[0].tolist() == [0]
+    assert vote(similarity, labels, [3], 2, 10.0)[0].tolist() == [1]  # a high temperature counts heads
+    assert vote(similarity, labels, [1], 2, 10.0)[0].tolist() == [0]
+
+
+def test_k_beyond_the_train_images_is_dropped_and_the_headline_falls_back(colour_encoder):
+    values, labels = np.random.default_rng(0).normal(size=(15, 4)), np.arange(15) % 3
+    outcomes = evaluate_knn(_features(values, labels), _features(values, labels), 3, colour_encoder, KnnConfig())
+    assert [(outcome.setting["k"], outcome.headline) for outcome in outcomes] == [(10, True)]
+    with pytest.raises(InputError, match="there are 9 train images"):
+        evaluate_knn(_features(values[:9], labels[:9]), _features(values, labels), 3, colour_encoder, KnnConfig())
+
+
+def test_twenty_neighbours_are_the_headline(colour_encoder):
+    values, labels = np.random.default_rng(0).normal(size=(120, 4)), np.arange(120) % 3
+    outcomes = evaluate_knn(_features(values, labels), _features(values, labels), 3, colour_encoder, KnnConfig())
+    assert [outcome.setting["k"] for outcome in outcomes if outcome.headline] == [20]
+    assert outcomes[1].procedure == "knn-cosine-k20-t0.07-resize18-crop16"

@@ -1,0 +1,123 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lvd_evaluate.encoders import load_encoder
+from lvd_evaluate.encoders.vision_towers import tokens_of_map
+from lvd_evaluate.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def _official_layout(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Hugging Face's DINOv2 names -> Meta's, which timm reads."""
+    names = {
+        "embeddings.position_embeddings": "pos_embed",
+        "embeddings.patch_embeddings.projection": "patch_embed.proj",
+        "embeddings.": "",
+        "layernorm.": "norm.",
+        "encoder.layer.": "blocks.",
+        "attention.output.dense": "attn.proj",
+        "layer_scale1.lambda1": "ls1.gamma",
+        "layer_scale2.lambda1": "ls2.gamma",
+    }
+    official: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        official[name] = tensor
+    for name in [name for name in official if ".attention.attention.query." in name]:
+        parts = [official.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+        official[name.replace("attention.attention.query", "attn.qkv")] = torch.cat(parts)
+    return official
+
+
+@pytest.mark.parametrize(
+    ("registers", "timm_name"),
+    [
+        (0, "vit_small_patch14_dinov2"),
+        pytest.param(4, "vit_small_patch14_reg4_dinov2", marks=pytest.mark.slow),
+    ],
+)
+def test_timm_and_transformers_give_the_same_tokens_from_the_same_weights(tmp_path, make_model, registers, timm_name):
+    size = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518}
+    folder = make_model(tmp_path / "model", registers=registers, **size)
+    save_file(_official_layout(load_file(folder / "model.safetensors")), tmp_path / "official.safetensors")
+    ours = load_encoder(str(folder), image_size=None, seed=0, device=CPU)
+    theirs = load_encoder(f"timm:{timm_name}/{tmp_path / 'official.safetensors'}", image_size=None, seed=0, device=CPU)
+    pixels = torch.rand(1, 3, 518, 518)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (theirs.mean, theirs.std))
+    own_mean, own_std = (torch.tensor(value).view(3, 1, 1) for value in (ours.mean, ours.std))
+    for mine, timms in zip(
+        ours.encode(pixels * own_std + own_mean, 4), theirs.encode(pixels * std + mean, 4), strict=True
+    ):
+        for part in ("cls", "registers", "patches"):
+            assert torch.allclose(getattr(mine, part), getattr(timms, part), atol=1e-4), part
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory):
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("clip")
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 28, "layers": 5, "width": 24, "patch_size": 14, "head_width": 12},
+        "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1},
+    }
+    (folder / "Tiny-28.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "Tiny-28.json")
+    torch.manual_seed(0)
+    model = open_clip.create_model("Tiny-28").eval()
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    return model, folder / "weights.safetensors"
+
+
+def test_open_clip_tokens_come_before_the_projection(tiny_clip):
+    model, weights = tiny_clip
+    encoder = load_encoder(f"open_clip:Tiny-28/{weights}", image_size=None, seed=0, device=CPU)
+    images = torch.rand(2, 3, 28, 28)
+    layers = encoder.encode(images, 4)
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (encoder.mean, encoder.std))
+    with torch.no_grad():
+        expected = model.encode_image((images - mean) / std)
+    assert [tuple(tokens.patches.shape) for tokens in layers] == [(2, 2, 2, 24)] * 4
+    assert torch.allclose(layers[-1].cls @ model.visual.proj.detach(), expected, atol=1e-5)
+    assert encoder.feature.endswith("before the projection")
+    assert encoder.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+
+
+def test_open_clip_takes_another_size(tiny_clip):
+    encoder = load_encoder(f"open_clip:Tiny-28/{tiny_clip[1]}", image_size=56, seed=0, device=CPU)
+    assert encoder.encode(torch.rand(1, 3, 56, 56), 1)[0].patches.shape == (1, 4, 4, 24)
+
+
+def test_weights_of_another_architecture_are_refused(tiny_clip):
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_encoder(f"timm:vit_tiny_patch16_224/{tiny_clip[1]}", image_size=None, seed=0, device=CPU)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(InputError, match=r"no such file nowhere\.safetensors"):
+        load_encoder("timm:vit_tiny_patch16_224/nowhere.safetensors", image_size=None, seed=0, device=CPU)
+
+
+def test_a_convolutional_network_is_read_through_its_last_map(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "weights.safetensors")
+    encoder = load_encoder(f"timm:resnet18/{tmp_path / 'weights.safetensors'}", image_size=64, seed=0, device=CPU)
+    (tokens,) = encoder.encode(torch.rand(2, 3, 64, 64), 4)
+    assert tokens.patches.shape == (2, 2, 2, 512)
+    assert torch.allclose(tokens.cls, tokens.patches.mean(dim=(1, 2)))
+    assert encoder.feature == "mean of the last map (no class token), 512 values"
+
+
+def test_prefix_tokens_are_class_token_and_registers():
+    tokens = tokens_of_map(torch.zeros(1, 5, 2, 3), torch.arange(15.0).view(1, 3, 5))
+    assert tokens.cls.tolist() == [[0, 1, 2, 3, 4]]
+    assert tokens.registers.shape == (1, 2, 5)
+    assert tokens.patches.shape == (1, 2, 3, 5)
