@@ -1,5 +1,6 @@
 import numpy as np
 import polars as pl
+
 from lvd_curate.config import ClusterConfig
 from lvd_curate.stages.cluster import IMAGES_PER_CLUSTER, cluster
 

@@ -1,5 +1,6 @@
 import numpy as np
 import polars as pl
+
 from lvd_curate.config import DecontaminateConfig, DeduplicateConfig
 from lvd_curate.stages.decontaminate import decontaminate
 

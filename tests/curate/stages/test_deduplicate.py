@@ -1,5 +1,6 @@
 import numpy as np
 import polars as pl
+
 from lvd_curate.config import DeduplicateConfig
 from lvd_curate.stages.deduplicate import deduplicate
 

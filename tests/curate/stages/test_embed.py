@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+
 from lvd_curate.columns import EMBEDDED
 from lvd_curate.config import ScreenConfig
 from lvd_curate.errors import InputError

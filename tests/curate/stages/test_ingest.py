@@ -7,6 +7,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from lvd_curate.columns import LISTING
 from lvd_curate.errors import InputError
 from lvd_curate.locations import read_bytes

@@ -5,12 +5,13 @@ import datasets
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
 from lvd_curate.errors import InputError
 from lvd_curate.executors import InlineExecutor
 from lvd_curate.hashing import content_id
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.materialize import materialize, split_by_bytes
-from PIL import Image
 
 PICKS = pl.List(pl.Struct({"seed_id": pl.String, "rank": pl.Int32, "similarity": pl.Float32}))
 

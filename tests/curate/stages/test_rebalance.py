@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lvd_curate.config import RebalanceConfig
 from lvd_curate.kmeans import effective_clusters
 from lvd_curate.stages.rebalance import allocate, rebalance, sample_top_down

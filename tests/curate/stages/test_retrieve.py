@@ -1,6 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
+
 from lvd_curate.columns import PICKS
 from lvd_curate.config import RetrieveConfig
 from lvd_curate.stages.retrieve import choose_modes, retrieve, scale_to_pool

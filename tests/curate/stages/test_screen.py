@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import polars as pl
+
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import ScreenConfig
 from lvd_curate.stages.ingest import list_images

@@ -37,12 +37,9 @@ class ScreenConfig:
 class DeduplicateConfig:
     """What counts as a copy of another image."""
 
-    hash_distance: int = (
-        10  # differing bits of the 64 up to which two images are compared closer (imagededup's default)
-    )
-    hash_correlation: float = (
-        0.95  # of the two 16x16 thumbnails, from which on they are copies (measured, docs/curate.md)
-    )
+    # Together: no stranger in 500,000 pairs of ImageNet and 200 million of Tiny ImageNet photographs (docs/curate.md).
+    hash_distance: int = 11  # bits of 64 that may differ for a pair to be looked at closer: the search's exact reach
+    hash_correlation: float = 0.90  # of the two 16x16 thumbnails, from which on the pair are copies
     encoder: str | None = None  # copy-detection encoder (the paper: SSCD); without one, hashes alone decide
     neighbours: int = 64  # k of the k-nearest-neighbour graph (paper A.3)
     threshold: float = (

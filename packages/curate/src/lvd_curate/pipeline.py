@@ -178,8 +178,8 @@ class Build:
         """Cluster the clean pool, retrieve what is like the seeds, and rebalance it when a target size is given."""
         config = self.config
         if clean.pool.is_empty() or clean.seeds.is_empty():
-            which = "pool" if clean.pool.is_empty() else "seeds"
-            raise InputError(f"the {which} are empty after removing copies and excluded images: nothing to retrieve")
+            which = POOL if clean.pool.is_empty() else SEEDS
+            raise InputError(f"nothing is left of the {which} once copies and excluded images are gone")
         upstream = [fingerprint_rows(table.select("id", "source")) for table in (clean.pool, clean.seeds)]
         upstream.append(compute_fingerprint(self.encoders))
         everything = pl.concat([clean.pool, clean.seeds]).unique("id", keep="first", maintain_order=True)

@@ -27,19 +27,19 @@ DOWNLOAD_ROWS = 500  # images per downloaded Parquet file
 
 
 def list_images(role: str, source: str, location: str, downloads: Path) -> pl.DataFrame:
-    """Return the LISTING of one input set, sorted by path; hub sets are downloaded into `downloads` once.
+    """Return the LISTING of one input set, by path and row; hub sets are downloaded into `downloads` once.
 
     Raises InputError when there is nothing at the location, nothing readable, or not a single image in it.
     """
     path = Path(location).absolute()
     if location.startswith("hf:") or not path.exists():
         path = download(location, downloads)
-    rows = list(list_parquet(path) if find_parquet(path) else list_folder(path))
+    rows = list(list_parquet(path)) if find_parquet(path) else sorted(list_folder(path))
     if not rows:
         extensions = "no file with an image's extension and no Parquet file"
         raise InputError(f"the {role} set {source!r} is empty: {extensions} in {location}")
     columns = ("path", "file", "item", "stamp")
-    table = pl.DataFrame(rows, schema={name: LISTING[name] for name in columns}, orient="row").sort("path", "item")
+    table = pl.DataFrame(rows, schema={name: LISTING[name] for name in columns}, orient="row")
     return table.with_columns(role=pl.lit(role), source=pl.lit(source)).select(LISTING.names())
 
 

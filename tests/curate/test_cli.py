@@ -1,0 +1,135 @@
+"""The command as a user meets it: one clear line and exit code 2 for whatever the user can mend."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lvd_curate import artifacts
+from lvd_curate.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def curate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["curate", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def words(world: Path, encoder: Path, tmp_path: Path) -> list[str]:
+    return [
+        "build-lvd",
+        f"--pool={world / 'pool'}",
+        f"--seeds=objects={world / 'seeds'}",
+        f"--exclude=test={world / 'test'}",
+        f"--out={tmp_path / 'out'}",
+        f"embed.encoder={encoder}",
+        "execution.engine=inline",
+    ]
+
+
+def test_a_whole_run_and_the_same_again(curate: Run, words: list[str], tmp_path: Path) -> None:
+    assert curate(*words)[:2] == (0, f"{tmp_path / 'out'}: built\n")
+    code, said, _ = curate(*words)
+    assert code == 0
+    assert "is there already" in said
+    code, _, wrong = curate(*words, "random_seed=3")
+    assert code == 2
+    assert "move it away or choose another --out" in wrong
+
+
+def test_a_recipe_can_hold_everything(curate: Run, world: Path, encoder: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"pool: {{p: {world / 'pool'}}}\nseeds: {{s: {world / 'seeds'}}}\nembed: {{encoder: {encoder}}}\n"
+    )
+    assert curate("build-lvd", recipe, "--out", tmp_path / "out", "execution.engine=inline")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--pool=more=/no/such/pool"], "no folder or file at /no/such/pool"),
+        (["--pool={empty}"], "the pool set 'empty' is empty"),
+        (["retreive.mode=both"], "unknown key 'retreive"),
+        (["embed.encoder=/no/such/model"], "encoder '/no/such/model' is no folder; give a Model v1 folder"),
+        (["embed.encoder={broken}"], "cannot be read"),
+        (["--seeds=objects=elsewhere"], "--seeds: two sets are named 'objects'"),
+        (["--out={world}/pool/out"], "lies inside the pool set 'pool'"),
+        (["recipe.txt"], "'recipe.txt' is neither a recipe ending in .yaml nor a key=value word"),
+        (["none.yaml"], "no recipe file at none.yaml"),
+        (["a.yaml", "b.yaml"], "one recipe at most"),
+        (["--seeds==x"], "--seeds '=x': write NAME=PATH"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    curate: Run, words: list[str], change: list[str], message: str, world: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.json").write_text("{not json")
+    places = {"empty": tmp_path / "empty", "broken": tmp_path / "broken", "world": world}
+    code, said, wrong = curate(*words, *(word.format(**places) for word in change))
+    assert (code, said) == (2, "")
+    errors = [line for line in wrong.splitlines() if line.startswith("curate: error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in wrong
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"), [("--pool", "no pool"), ("--seeds", "no seeds"), ("embed.", "no encoder")]
+)
+def test_what_is_missing_is_named(curate: Run, words: list[str], left_out: str, message: str) -> None:
+    code, _, wrong = curate(*(word for word in words if not word.startswith(left_out)))
+    assert code == 2
+    assert wrong.startswith(f"curate: error: {message}")
+
+
+def test_a_missing_option_is_a_usage_error(curate: Run) -> None:
+    code, _, wrong = curate("build-lvd", "--pool", "x")
+    assert code == 2
+    assert "--out" in wrong
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_or_forbidden_disk_is_one_line_and_leaves_nothing_half(
+    curate: Run, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts.os, "fsync", full)
+        code, _, wrong = curate(*words)
+    assert code == 2
+    assert f"curate: error: {os.strerror(number)}" in wrong
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out.work").rglob("*.tmp"))
+    assert curate(*words)[0] == 0
+
+
+def test_help_is_quick_and_names_both_commands() -> None:
+    started = time.monotonic()
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "lvd_curate", "--help"], capture_output=True, text=True, check=True
+    )
+    assert time.monotonic() - started < 5
+    assert "build-lvd" in shown.stdout
+    assert "sample-corpus" in shown.stdout
+    loaded = {line.rsplit("|")[-1].strip() for line in shown.stderr.splitlines()}
+    assert not loaded & {"torch", "polars", "faiss", "datasets", "numpy", "PIL"}
