@@ -17,7 +17,6 @@ import polars as pl
 from lvd_curate.artifacts import ArtifactStore, compute_fingerprint, lock_folder, publish_folder, write_table
 from lvd_curate.columns import EXCLUDE, POOL, ROLES, SEEDS
 from lvd_curate.config import BuildConfig, ExecutionConfig
-from lvd_curate.encoders import load_encoder
 from lvd_curate.errors import InputError
 from lvd_curate.executors import Executor, InlineExecutor, ProcessExecutor, available_cores
 from lvd_curate.lineage import build_lineage, list_drops, list_duplicates, list_touched, list_unembedded
@@ -70,7 +69,7 @@ def build_lvd(config: BuildConfig, out: Path) -> bool:
     check_output(config, out)
     work = out.with_name(out.name + ".work")
     with lock_folder(work), open_executor(config.execution) as executor:
-        build = Build(config, ArtifactStore(work), executor, fingerprint_encoders(config))
+        build = Build(config, ArtifactStore(work), executor, fingerprint_encoders(config, executor))
         files = build.screen_inputs(work / "downloads")
         fingerprint = build.fingerprint(files)
         if out.exists():
@@ -286,10 +285,11 @@ def fingerprint_rows(table: pl.DataFrame) -> str:
     return compute_fingerprint(table.columns, table.rows())
 
 
-def fingerprint_encoders(config: BuildConfig) -> dict[str, str]:
+def fingerprint_encoders(config: BuildConfig, executor: Executor) -> dict[str, str]:
     """Load each encoder once, before any work, so that one that cannot be read stops the run here."""
     specs = [spec for spec in (config.embed.encoder, config.deduplicate.encoder) if spec is not None]
-    return {spec: load_encoder(spec, config.execution.device).fingerprint() for spec in specs}
+    load = partial(embed.fingerprint_encoder, device=config.execution.device)
+    return dict(zip(specs, executor.map(load, specs), strict=True))
 
 
 @contextmanager

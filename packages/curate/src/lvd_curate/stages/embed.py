@@ -1,21 +1,30 @@
-"""Embed: one unit vector per image from a frozen encoder."""
+"""Embed: one unit vector per image from a frozen encoder.
 
-import logging
+Only the processes that embed load torch and the encoder, and each keeps them for its next shard.
+"""
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import torch
 
 from lvd_curate.columns import EMBEDDED
-from lvd_curate.encoders import Encoder, load_encoder
 from lvd_curate.errors import InputError
 from lvd_curate.images import decode_rgb
 from lvd_curate.locations import read_bytes
 
+if TYPE_CHECKING:
+    from lvd_curate.encoders import Encoder
+
 VERSION = 1
 
-logger = logging.getLogger(__name__)
+
+def fingerprint_encoder(spec: str, device: str) -> str:
+    """Load the encoder that SPEC names and hash its weights and preprocessing; InputError when it cannot be had."""
+    from lvd_curate.encoders import load_encoder
+
+    return load_encoder(spec, device).fingerprint()
 
 
 def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, device: str) -> pl.DataFrame:
@@ -23,6 +32,10 @@ def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, de
 
     On a CPU each process computes with one thread: shards run side by side, and the sums do not depend on how many.
     """
+    import torch
+
+    from lvd_curate.encoders import load_encoder
+
     torch.set_num_threads(1)
     model = load_encoder(encoder, device)
     vectors: list[bytes | None] = []
@@ -31,7 +44,7 @@ def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, de
     return pl.DataFrame({"id": files["id"], "embedding": vectors}, schema=EMBEDDED)
 
 
-def embed_batch(model: Encoder, files: pl.DataFrame, precision: str) -> Sequence[bytes | None]:
+def embed_batch(model: "Encoder", files: pl.DataFrame, precision: str) -> Sequence[bytes | None]:
     """Decode and embed some files."""
     images = []
     for path, data in zip(files["path"], read_bytes(files), strict=True):
