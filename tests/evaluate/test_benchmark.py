@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lvd_evaluate import benchmark
-from lvd_evaluate.benchmark import find_device, run_benchmark
+from lvd_evaluate.benchmark import run_benchmark
 from lvd_evaluate.config import build_config
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.results import load_rows
@@ -77,7 +77,7 @@ def test_every_row_says_how_it_was_measured(finished):
             assert all(
                 [row.loader, row.weights_fingerprint, row.preprocessing, row.feature, row.procedure, row.ci_method]
             )
-            assert {"torch", "numpy", "python", "lvd-evaluate"} <= set(row.versions)
+            assert {"torch", "transformers", "numpy", "python", "lvd-evaluate"} <= set(row.versions)
     assert load_rows(out / "results.jsonl") == rows
     assert "min_steps: 40" in (out / "config.yaml").read_text()
 
@@ -175,8 +175,6 @@ def test_the_papers_protocol_is_labelled(run_folder, corpus, tmp_path):
     assert row.notes["chosen_on"] == "the test images themselves"
 
 
-def test_an_unknown_probe_or_device_is_named(run_folder, corpus, tmp_path):
+def test_an_unknown_probe_is_named(run_folder, corpus, tmp_path):
     with pytest.raises(InputError, match="choose among knn, linear"):
         _run(run_folder, corpus, tmp_path, probes=["knn", "svm"])
-    with pytest.raises(InputError, match=r"features\.device=warp"):
-        find_device("warp")

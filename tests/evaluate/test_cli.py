@@ -85,16 +85,15 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys, run_folder, corpus, tmp_pa
     assert "No space left on device; what was published before is whole" in err
 
 
-def test_our_own_mistakes_keep_their_traceback(monkeypatch, run_folder, corpus, tmp_path):
+def test_our_own_mistakes_keep_their_traceback(monkeypatch, run_folder, tmp_path):
     from lvd_evaluate import benchmark
 
     def broken(*arguments):
         raise ZeroDivisionError
 
     monkeypatch.setattr(benchmark, "load_task", broken)
-    monkeypatch.setattr(
-        sys, "argv", ["evaluate", "knn", "--ckpt", str(run_folder), "--data", "x", "--out", str(tmp_path)]
-    )
+    words = ["evaluate", "knn", "--ckpt", str(run_folder), "--data", "x", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(ZeroDivisionError):
         cli.main()
 
@@ -110,7 +109,7 @@ def test_help_imports_nothing_heavy():
         "import sys; sys.argv = ['evaluate', '--help']\n"
         "from lvd_evaluate.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "heavy = {'torch', 'numpy', 'transformers', 'datasets', 'matplotlib', 'scipy', 'omegaconf'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'datasets', 'matplotlib', 'omegaconf'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from lvd_evaluate.encoders import find_model_folder, load_encoder
+from lvd_evaluate.encoders import find_device, find_model_folder, load_encoder
 from lvd_evaluate.errors import InputError
 
 CPU = torch.device("cpu")
@@ -76,3 +76,9 @@ def test_drawing_weights_leaves_the_global_random_state_alone(run_folder):
     torch.manual_seed(5)
     _load(f"untrained:{run_folder}")
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_device_that_is_not_there_is_named():
+    assert find_device("cpu") == CPU
+    with pytest.raises(InputError, match=r"features\.device=warp"):
+        find_device("warp")

@@ -29,6 +29,12 @@ def test_a_dataset_folder_with_several_splits_and_parquet_files_give_the_same_ta
     assert load_task([f"{split}={file}" for split, file in files.items()], DataConfig()).fingerprint == expected
 
 
+def test_the_name_is_the_folder_above_the_splits_or_the_users(corpus):
+    data = [f"{split}={corpus / split}" for split in ("train", "test")]
+    assert load_task(data, DataConfig()).name == "colours"
+    assert load_task(data, DataConfig(name="hues")).name == "hues"
+
+
 def test_image_folders_take_their_classes_from_the_folders(tmp_path, make_image):
     generator = np.random.default_rng(0)
     for split, classes in (("train", ["bee", "ant"]), ("test", ["ant"])):

@@ -6,21 +6,19 @@ import datetime
 import hashlib
 import json
 import logging
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
 from lvd_evaluate import __version__
 from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome, Task
-from lvd_evaluate.encoders import load_encoder, preprocessing
+from lvd_evaluate.encoders import find_device, load_encoder, preprocessing
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import extract_features
 from lvd_evaluate.metrics import METRICS, group_accuracy, groups_of
@@ -35,6 +33,8 @@ from lvd_evaluate.results import (
     save_predictions,
     save_rows,
     setting_name,
+    still_true,
+    versions,
 )
 from lvd_evaluate.statistics import accuracy_interval, compare
 from lvd_evaluate.tasks import load_task
@@ -285,39 +285,3 @@ def fingerprint_run(bench: Bench, encoder: Encoder, probe: str) -> str:
 def earlier_rows(bench: Bench) -> list[Row]:
     """Rows that results.jsonl holds now."""
     return load_rows(bench.results) if bench.results.is_file() else []
-
-
-def still_true(earlier: Sequence[Row], fresh: Sequence[Row]) -> list[Row]:
-    """Earlier rows, less those that call a model unavailable which has been measured now."""
-    measured = {(row.spec, row.task_fingerprint, row.probe) for row in fresh if row.status == "measured"}
-    return [
-        row
-        for row in earlier
-        if row.status == "measured" or (row.spec, row.task_fingerprint, row.probe) not in measured
-    ]
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were computed with."""
-    return {
-        "lvd-evaluate": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device that features.device names.
-
-    Raises:
-        InputError: no such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"features.device={name}: {str(error).splitlines()[0]}") from error
-    return device

@@ -167,12 +167,13 @@ def draw_figure(table: Table) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    models = [next(iter(line.values())).model for line in table.lines.values()]
+    lines = [line for line in table.lines.values() if any(row.value is not None for row in line.values())]
+    models = [next(iter(line.values())).model for line in lines]
     height = 0.8 / len(table.probes)
     figure = Figure(figsize=(8.4, 0.9 + 0.62 * len(models)), layout="constrained")
     axes = figure.subplots()
     for order, probe in enumerate(table.probes):
-        for place, line in enumerate(table.lines.values()):
+        for place, line in enumerate(lines):
             row = line.get(probe)
             if row is None or row.value is None or row.ci_low is None or row.ci_high is None:
                 continue

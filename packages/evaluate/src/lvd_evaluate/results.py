@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Iterable
+import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lvd_evaluate import __version__
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import publish_bytes
 
@@ -89,6 +92,16 @@ def save_rows(path: Path, rows: Iterable[Row]) -> None:
     publish_bytes(path, "".join(lines).encode())
 
 
+def still_true(earlier: Sequence[Row], fresh: Sequence[Row]) -> list[Row]:
+    """Earlier rows, less those that call a model unavailable which has been measured now."""
+    measured = {(row.spec, row.task_fingerprint, row.probe) for row in fresh if row.status == "measured"}
+    return [
+        row
+        for row in earlier
+        if row.status == "measured" or (row.spec, row.task_fingerprint, row.probe) not in measured
+    ]
+
+
 def save_predictions(path: Path, ids: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray]) -> None:
     """Per-image predictions, int64 [N] per setting, with sample ids and true labels, as one compressed .npz."""
     buffer = io.BytesIO()
@@ -132,3 +145,14 @@ def _reference_results() -> list[dict[str, Any]]:
         }
         for entry in data["results"]
     ]
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were computed with."""
+    return {
+        "lvd-evaluate": __version__,
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+    }

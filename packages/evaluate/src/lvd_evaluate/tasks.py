@@ -77,8 +77,10 @@ def _both_splits(value: str) -> dict[str, str]:
 
 def _task_name(data: Sequence[str]) -> str:
     value = data[0].partition("=")[2] if data[0].startswith(("train=", "test=")) else data[0]
-    path = Path(value)
-    return path.absolute().stem if path.exists() else value
+    path = Path(value).absolute()
+    if path.name in {name for names in SPLIT_NAMES.values() for name in names}:
+        path = path.parent
+    return path.stem if path.exists() else value
 
 
 def _open_table(source: str, split: str, config: DataConfig) -> Any:

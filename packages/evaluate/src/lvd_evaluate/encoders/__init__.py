@@ -86,3 +86,19 @@ def find_model_folder(path: Path) -> Path:
     raise InputError(
         f"{path}: holds no config.json, no model/ and no models/step_*: give a run, checkpoint or model folder"
     )
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device that features.device names.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"features.device={name}: {str(error).splitlines()[0]}") from error
+    return device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def load_transformers(
         InputError: it cannot be opened, is of an unknown type, or its weights do not fit its config exactly.
     """
     import transformers
-    from transformers.image_processing_utils import BaseImageProcessor
+    from transformers.utils.hub import cached_file
 
     transformers.utils.logging.disable_progress_bar()
     if not Path(source).is_dir():
@@ -41,7 +42,8 @@ def load_transformers(
         raise InputError(f"{spec}: holds no preprocessor_config.json, so its size, mean and std are not known")
     with loading(spec):
         config = transformers.AutoConfig.from_pretrained(source)
-        processor, _ = BaseImageProcessor.get_image_processor_dict(source)
+        # read as plain JSON: building the image processor would import torchvision and torch's compiler for seconds
+        processor = json.loads(Path(str(cached_file(source, "preprocessor_config.json"))).read_text())
     if config.model_type not in FAMILIES:
         raise InputError(
             f"{spec}: model type {config.model_type} is not known here (known: {', '.join(FAMILIES)}); "
