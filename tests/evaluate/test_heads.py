@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights
+from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, threads_for_step
 
 
 def test_stacked_heads_equal_separate_ones_after_50_steps():
@@ -51,3 +51,16 @@ def test_the_schedule_falls_from_one_to_zero():
     assert cosine_decay(4, 8) == pytest.approx(0.5)
     assert cosine_decay(8, 8) == pytest.approx(0)
     assert cosine_decay(2, 8) == pytest.approx(0.5 + 0.5 * math.sqrt(0.5))
+
+
+@pytest.mark.parametrize(("width", "expected"), [(10, 1), (100_000, 2)])
+def test_small_steps_use_one_thread_and_give_the_others_back(width, expected):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    heads = StackedHeads(torch.zeros(13, 10, width), torch.ones(13), momentum=0.9)
+    try:
+        with threads_for_step(heads, 128):
+            inside = torch.get_num_threads()
+        assert (inside, torch.get_num_threads()) == (expected, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lvd_evaluate.config import LinearConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome
-from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights
+from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, threads_for_step
 from lvd_evaluate.progress import track
 
 SCORE_CHUNK = 4096  # images scored at once
@@ -137,7 +137,8 @@ def train_heads(
     base = torch.tensor([config.learning_rates[rate] for rate in rates])
     heads = StackedHeads(drawn[rates].to(train.cls.device), base * config.batch_size / 256, config.momentum)
     steps = num_steps(len(train.labels), config)
-    with track(f"linear, {len(rates)} heads on {width} values", steps, "steps") as advance:
+    title = f"linear, {len(rates)} heads on {width} values"
+    with threads_for_step(heads, config.batch_size), track(title, steps, "steps") as advance:
         for step, batch in enumerate(draw_batches(len(rows), config.batch_size, steps, order)):
             chunk = rows[batch]
             heads.step(feature_set.read(train, chunk), train.labels[chunk], cosine_decay(step, steps))
