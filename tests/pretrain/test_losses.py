@@ -60,3 +60,12 @@ def test_koleo_survives_twins_and_is_float32_under_autocast():
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss)
     assert torch.isfinite(x.grad).all()
+
+
+def test_losses_are_float32_under_autocast():
+    torch.manual_seed(0)
+    targets, logits = torch.randn(2, 4, 64).softmax(-1), torch.randn(5, 4, 64)
+    plain = (*dino_loss(targets, logits, 0.1), ibot_loss(targets[0], logits[0], torch.ones(4), 4, 0.1))
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = (*dino_loss(targets, logits, 0.1), ibot_loss(targets[0], logits[0], torch.ones(4), 4, 0.1))
+    assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(cast, plain, strict=True))

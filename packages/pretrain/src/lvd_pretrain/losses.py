@@ -28,7 +28,8 @@ def dino_loss(targets: Tensor, logits: Tensor, temperature: float) -> tuple[Tens
     """
     log_probabilities = F.log_softmax(logits.float() / temperature, dim=-1)
     views, batch = logits.shape[:2]
-    pairs = -torch.einsum("tbk,vbk->tv", targets, log_probabilities) / (batch * (2 * views - 2))  # [2, V]
+    with torch.autocast(logits.device.type, enabled=False):  # autocast would multiply in bf16
+        pairs = -torch.einsum("tbk,vbk->tv", targets.float(), log_probabilities) / (batch * (2 * views - 2))  # [2, V]
     return pairs[0, 1] + pairs[1, 0], pairs[:, 2:].sum()
 
 
