@@ -17,7 +17,7 @@ def test_prototypes_equal_pytorchs_weight_norm():
 
 
 def test_initial_logits_are_cosines():
-    head = ProjectionHead(16, HeadConfig(prototypes=30, hidden=24, bottleneck=8))
+    head = ProjectionHead(16, HeadConfig(prototypes=30, hidden=24, bottleneck=8), 0.02)
     logits = head(torch.randn(7, 16))
     assert logits.shape == (7, 30)
     assert logits.dtype == torch.float32
@@ -25,7 +25,7 @@ def test_initial_logits_are_cosines():
 
 
 def test_key_layout_is_the_official_one():
-    names = list(ProjectionHead(16, HeadConfig(prototypes=30, hidden=24, bottleneck=8)).state_dict())
+    names = list(ProjectionHead(16, HeadConfig(prototypes=30, hidden=24, bottleneck=8), 0.02).state_dict())
     assert names == [f"mlp.{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")] + [
         "last_layer.weight_g",
         "last_layer.weight_v",

@@ -50,6 +50,7 @@ class ModelConfig:
     ffn: str = "mlp"  # "swiglu" in the from-scratch L/14 and g/14
     mlp_ratio: float = 4.0
     layerscale: float = 1e-5  # initial value of LayerScale's gamma
+    init_std: float | None = 0.02  # of every Linear, heads included; null: 1 / sqrt(inputs), for narrow networks
     drop_path: float = 0.3  # rate in every block (uniform); 0.4 in the long recipes
     pos_embed_offset: float = 0.0  # released models without registers: 0.1 (see vit.py); 0 resizes by size
     pos_embed_antialias: bool = True  # as the released register models and their Hugging Face class do

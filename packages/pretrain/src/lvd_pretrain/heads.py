@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvd_pretrain.config import HeadConfig
+from lvd_pretrain.initialisation import init_linears
 
 
 class Prototypes(nn.Module):
@@ -26,7 +27,7 @@ class Prototypes(nn.Module):
 class ProjectionHead(nn.Module):
     """Three-layer MLP, L2 normalisation, prototypes (DINO, arXiv 2104.14294, appendix C; DINOv2's sizes)."""
 
-    def __init__(self, width: int, config: HeadConfig) -> None:
+    def __init__(self, width: int, config: HeadConfig, init_std: float | None) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(width, config.hidden),
@@ -35,10 +36,7 @@ class ProjectionHead(nn.Module):
             nn.GELU(),
             nn.Linear(config.hidden, config.bottleneck),
         )
-        for module in self.mlp:
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        init_linears(self.mlp, init_std)
         self.last_layer = Prototypes(config.bottleneck, config.prototypes)
 
     def forward(self, x: Tensor) -> Tensor:

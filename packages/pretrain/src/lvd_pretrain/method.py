@@ -36,9 +36,9 @@ class SelfDistillation(nn.Module):
         self.config = config
         loss, width = config.loss, config.model.dims[0]
         self.student = nn.ModuleDict({"backbone": VisionTransformer(config.model, config.crops.global_size)})
-        self.student["dino_head"] = ProjectionHead(width, config.dino_head)
+        self.student["dino_head"] = ProjectionHead(width, config.dino_head, config.model.init_std)
         if loss.ibot and loss.ibot_separate_head:
-            self.student["ibot_head"] = ProjectionHead(width, config.ibot_head)
+            self.student["ibot_head"] = ProjectionHead(width, config.ibot_head, config.model.init_std)
         if not loss.ibot:
             self.student["backbone"].mask_token.requires_grad_(False)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()

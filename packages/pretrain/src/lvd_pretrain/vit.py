@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lvd_pretrain.attention import Layout, Run, packed_attention, unpack
 from lvd_pretrain.config import ModelConfig
+from lvd_pretrain.initialisation import init_linears
 
 NORM_EPS = 1e-6
 
@@ -168,15 +169,12 @@ class VisionTransformer(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """As released: Linear 0.02 truncated, tokens 1e-6, position embedding 0.02; patch conv as PyTorch has it."""
+        """As released: tokens 1e-6, position embedding 0.02; the patch convolution as PyTorch has it."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.normal_(self.cls_token, std=1e-6)
         if self.register_tokens is not None:
             nn.init.normal_(self.register_tokens, std=1e-6)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        init_linears(self, self.config.init_std)
 
     def position_embedding(self, height: int, width: int) -> Tensor:
         """The embedding resized to a grid of height x width patches, float32 [1, 1 + height * width, D].
