@@ -42,8 +42,8 @@ def test_a_page_and_a_card_without_anything_to_show() -> None:
     for words in ("Nothing was retrieved", "No two images are near-duplicates", "None was given"):
         assert words in page
     card = render("card.md.j2", view())
-    assert card.startswith("---\nconfigs:\n")
-    assert "path: data/train-*.parquet" in card
+    assert card.startswith("---\ntags:\n")
+    assert "configs:" not in card  # with it, `datasets` would cache by folder name and card alone
     assert "None was given" in card
 
 

@@ -29,6 +29,22 @@ def test_a_dataset_folder_with_several_splits_and_parquet_files_give_the_same_ta
     assert load_task([f"{split}={file}" for split, file in files.items()], DataConfig()).fingerprint == expected
 
 
+def test_datasets_of_one_folder_name_and_card_stay_apart(corpus, tmp_path):
+    """The library's own cache would serve the first for the second when the card has a `configs` header."""
+    files = {split: next((corpus / split / "data").iterdir()) for split in ("train", "test")}
+    loaded = []
+    for name, order in (("a", ("train", "test")), ("b", ("test", "train"))):
+        folder = tmp_path / name / "set"
+        (folder / "data").mkdir(parents=True)
+        paths = [f"{{split: {split}, path: data/{split}-*.parquet}}" for split in ("train", "test")]
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: [{', '.join(paths)}]\n---\n"
+        (folder / "README.md").write_text(card)
+        for split, source in zip(("train", "test"), order, strict=True):
+            (folder / "data" / f"{split}-00000-of-00001.parquet").write_bytes(files[source].read_bytes())
+        loaded.append(load_task([str(folder)], DataConfig()))
+    assert loaded[0].train.ids.tolist() == loaded[1].test.ids.tolist() != loaded[1].train.ids.tolist()
+
+
 def test_the_name_is_the_folder_above_the_splits_or_the_users(corpus):
     data = [f"{split}={corpus / split}" for split in ("train", "test")]
     assert load_task(data, DataConfig()).name == "colours"

@@ -43,6 +43,17 @@ def test_hugging_face_datasets_give_the_original_bytes(form, table, images, tmp_
     assert source.read(3) == sorted(images.rglob("*.jpg"))[3].read_bytes()
 
 
+def test_two_datasets_of_one_folder_name_and_card_stay_apart(table, tmp_path):
+    """The library's own cache would serve the first for the second when the card has a `configs` header."""
+    card = "---\nconfigs:\n- config_name: default\n  data_files: [{split: train, path: data/train-*.parquet}]\n---\n"
+    for count in (3, 7):
+        folder = tmp_path / str(count) / "images"
+        (folder / "data").mkdir(parents=True)
+        (folder / "README.md").write_text(card)
+        table.select(range(count)).to_parquet(folder / "data/train-00000-of-00001.parquet")
+        assert len(open_images(DataConfig(path=str(folder)))) == count
+
+
 def test_what_cannot_be_opened_is_named(table, images, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     table.to_parquet(tmp_path / "t.parquet")

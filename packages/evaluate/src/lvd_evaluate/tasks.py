@@ -124,10 +124,21 @@ def _load_splits(source: str) -> dict[str, Any]:
             return {"all": datasets.load_dataset("parquet", data_files=str(path), split="train")}
         if path.is_dir() and _is_image_folder(path):
             return {"all": datasets.load_dataset("imagefolder", data_dir=str(path), split="train", drop_labels=False)}
-        return dict(datasets.load_dataset(str(path) if path.is_dir() else source))
+        if path.is_dir():
+            return dict(datasets.load_dataset(str(path), cache_dir=_cache_folder(path)))
+        return dict(datasets.load_dataset(source))
     except Exception as error:  # every reader behind load_dataset has its own exceptions
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{source}: not readable as a dataset ({type(error).__name__}: {reason})") from error
+
+
+def _cache_folder(folder: Path) -> str:
+    """Where the library may cache a local dataset: it keys its own cache by the folder's name and card, not its files."""
+    import datasets
+
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return str(Path(datasets.config.HF_DATASETS_CACHE, f"lvd-{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"))
 
 
 def _is_image_folder(path: Path) -> bool:

@@ -103,6 +103,16 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
 
 
+def _cache_folder(folder: Path) -> str:
+    """Where the library may cache a local dataset: it keys its own cache by the folder's name and card, not its files."""
+    import datasets
+
+    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(_files(folder))]
+    return str(
+        Path(datasets.config.HF_DATASETS_CACHE, f"lvd-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}")
+    )
+
+
 def _open_table(
     config: DataConfig, fingerprint: str | None, folder: Path | None = None, parquet: Path | None = None
 ) -> TableSource:
@@ -116,7 +126,8 @@ def _open_table(
             saved = datasets.load_from_disk(str(folder))
             table = saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
         else:
-            table = datasets.load_dataset(config.path, split=config.split)
+            cache = _cache_folder(folder) if folder is not None else None
+            table = datasets.load_dataset(config.path, split=config.split, cache_dir=cache)
     except Exception as error:  # the library raises a dozen kinds for a bad folder, a lost network, an unknown split
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"data.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
