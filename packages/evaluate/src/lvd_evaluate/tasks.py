@@ -133,7 +133,7 @@ def _load_splits(source: str) -> dict[str, Any]:
 
 
 def _cache_folder(folder: Path) -> str:
-    """Where the library may cache a local dataset: it keys its own cache by the folder's name and card, not its files."""
+    """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
     import datasets
 
     files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -104,7 +104,7 @@ def _fingerprint(root: Path, files: list[Path]) -> str:
 
 
 def _cache_folder(folder: Path) -> str:
-    """Where the library may cache a local dataset: it keys its own cache by the folder's name and card, not its files."""
+    """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
     import datasets
 
     state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(_files(folder))]
