@@ -4,7 +4,31 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from lvd_pretrain.errors import InputError
+
+
+@contextmanager
+def explain_failed_writes(target: Path) -> Iterator[None]:
+    """Turn what PyTorch and safetensors raise on a full disk (anything from RuntimeError on) into one line.
+
+    Raises:
+        InputError: `target` could not be written.
+    """
+    try:
+        yield
+    except BaseException as error:  # torch's CheckpointException is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        free = shutil.disk_usage(target.parent if target.parent.exists() else Path.cwd()).free / 2**20
+        cause = next((failure[0] for failure in getattr(error, "failures", {}).values()), error)
+        raise InputError(
+            f"{target} could not be written, {free:.0f} MB are free there ({type(cause).__name__}: "
+            f"{' '.join(str(cause).split())[:120]}); what was saved before is whole: make room and start again"
+        ) from error
 
 
 def publish(partial: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ from lvd_pretrain.export import export_model
 from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.monitor import Monitor
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
+from lvd_pretrain.publish import explain_failed_writes
 from lvd_pretrain.run_folder import claim_run_folder
 from lvd_pretrain.schedules import Schedules
 from lvd_pretrain.sources import open_images
@@ -60,10 +61,11 @@ def pretrain(config: PretrainConfig) -> Path:
     loader = build_loader(source, config, done, rank, world)
 
     def save(step: int) -> None:
-        save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
-        if accelerator.is_main_process:
-            export_model(run, step, method.teacher, config, facts)
-            prune_checkpoints(run / "checkpoints", config.save.keep)
+        with explain_failed_writes(run / "checkpoints"):
+            save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
+            if accelerator.is_main_process:
+                export_model(run, step, method.teacher, config, facts)
+                prune_checkpoints(run / "checkpoints", config.save.keep)
         accelerator.wait_for_everyone()
 
     with Monitor(run / "metrics.jsonl", done, config.optim.steps, accelerator.is_main_process) as monitor:
