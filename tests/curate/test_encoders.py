@@ -104,3 +104,35 @@ def test_a_folder_without_a_model_and_a_hostile_file_are_refused(tmp_path: Path)
     (tmp_path / "evil.pt").write_bytes(b"not a model")
     with pytest.raises(InputError, match="cannot be read"):
         load_encoder(f"torchscript:{tmp_path / 'evil.pt'}", "cpu")
+
+
+def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+
+
+def test_missing_and_mismatched_weights_are_refused_by_name(encoder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    missing = shutil.copytree(encoder, tmp_path / "missing")
+    rewrite_weights(missing, lambda weights: {k: v for k, v in weights.items() if k != "layernorm.weight"})
+    with pytest.raises(InputError, match=r"missing: its weights lack layernorm\.weight"):
+        load_encoder(str(missing), "cpu")
+    mismatched = shutil.copytree(encoder, tmp_path / "mismatched")
+    rewrite_weights(mismatched, lambda weights: weights | {"layernorm.weight": torch.ones(7)})
+    with pytest.raises(InputError, match=r"layernorm\.weight"):
+        load_encoder(str(mismatched), "cpu")
+
+
+def test_a_missing_head_that_the_feature_does_not_use_changes_nothing(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    ViTModel(ViTConfig(**shape), add_pooling_layer=False).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    prints = set()
+    for _ in range(2):
+        load_encoder.cache_clear()
+        prints.add(load_encoder(str(tmp_path), "cpu").fingerprint())
+    assert len(prints) == 1

@@ -6,7 +6,7 @@ SPEC is a Model v1 folder or a run folder (its `model/`), `transformers:ID_OR_DI
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lvd_curate.errors import InputError
 
 TORCHSCRIPT_SIDE = 320  # a TorchScript file brings no preprocessing; SSCD's authors squash to 320x320
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNUSED = ("pooler.", "classifier.", "embeddings.mask_token")  # not in a class token; without one the pooler counts
 WAYS = (
     "a Model v1 folder or a run folder with model/, transformers:ID_OR_DIR, open_clip:NAME/TAG_OR_FILE, "
     "timm:NAME[/FILE] or torchscript:FILE"
@@ -97,8 +98,12 @@ def load_transformers(name: str, device: torch.device) -> Encoder:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     processor = transformers.AutoImageProcessor.from_pretrained(name)
-    model = transformers.AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(device)
+    model, found = transformers.AutoModel.from_pretrained(
+        name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
     has_cls = any(parameter.endswith("cls_token") for parameter, _ in model.named_parameters())
+    settle_missing(name, model, found, UNUSED if has_cls else UNUSED[1:])
+    model = model.eval().to(device)
 
     def preprocess(images: Sequence[Image.Image]) -> torch.Tensor:
         return processor(images=list(images), return_tensors="pt")["pixel_values"]
@@ -111,6 +116,25 @@ def load_transformers(name: str, device: torch.device) -> Encoder:
         return output.last_hidden_state[:, 0] if has_cls else output.pooler_output.flatten(1)
 
     return Encoder(model, preprocess, extract, processor.to_json_string(), device)
+
+
+def settle_missing(name: str, model: nn.Module, found: Mapping[str, Any], unused: tuple[str, ...]) -> None:
+    """Refuse a checkpoint without all the weights the feature needs: transformers would draw them at random.
+
+    Weights of heads the feature does not use become zero where they are missing: fingerprints must not be random.
+    """
+    mismatched = [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+    missing = sorted({*found["missing_keys"], *mismatched})
+    needed = [key for key in missing if not key.startswith(unused)]
+    if needed:
+        more = f" and {len(needed) - 3} more" if len(needed) > 3 else ""
+        raise InputError(
+            f"encoder {name}: its weights lack {', '.join(needed[:3])}{more}, or hold them in another shape; "
+            "give a checkpoint that fits its config.json"
+        )
+    weights = model.state_dict()
+    for key in missing:
+        weights[key].zero_()
 
 
 def load_open_clip(name: str, device: torch.device) -> Encoder:
