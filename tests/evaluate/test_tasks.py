@@ -45,6 +45,31 @@ def test_datasets_of_one_folder_name_and_card_stay_apart(corpus, tmp_path):
     assert loaded[0].train.ids.tolist() == loaded[1].test.ids.tolist() != loaded[1].train.ids.tolist()
 
 
+def test_one_value_without_a_test_split_is_refused(corpus, tmp_path, make_image):
+    """Else train would be tested on itself, and noise would score 100 %."""
+    (tmp_path / "flat" / "ant").mkdir(parents=True)
+    (tmp_path / "flat" / "ant" / "0.jpg").write_bytes(make_image(0, np.random.default_rng(0)))
+    for source in (corpus / "train", next((corpus / "train" / "data").iterdir()), tmp_path / "flat"):
+        with pytest.raises(
+            InputError, match="no separate train and test split; give --data train=PATH --data test=PATH"
+        ):
+            load_task([str(source)], DataConfig())
+
+
+def test_train_and_test_of_the_same_images_are_refused(corpus):
+    with pytest.raises(InputError, match="the very same images"):
+        load_task([f"train={corpus / 'train'}", f"test={next((corpus / 'train' / 'data').iterdir())}"], DataConfig())
+
+
+def test_shared_images_are_counted_in_one_line(corpus, caplog):
+    data = [f"train={corpus / 'train'}", f"test={next((corpus / 'train' / 'data').iterdir())}"]
+    load_task(data, DataConfig(limit_test=12))
+    assert "12 of 12 test images are in train too" in caplog.text
+    caplog.clear()
+    load_task([str(corpus)], DataConfig())
+    assert "in train too" not in caplog.text
+
+
 def test_the_name_is_the_folder_above_the_splits_or_the_users(corpus):
     data = [f"{split}={corpus / split}" for split in ("train", "test")]
     assert load_task(data, DataConfig()).name == "colours"

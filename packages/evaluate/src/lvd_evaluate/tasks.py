@@ -29,15 +29,18 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
         config: columns, limits and the task's name.
 
     Raises:
-        InputError: nothing there, no such split or column, no images, or labels of test that train does not have.
+        InputError: nothing there, no such split or column, no images, labels of test that train does not have, or
+            test images that are train's.
     """
     sources = find_sources(data)
-    tables = {name: _open_table(source, name, config) for name, source in sources.items()}
+    one_source = sources["train"] == sources["test"]
+    tables = {name: _open_table(source, name, config, must_name=one_source) for name, source in sources.items()}
     classes, labels = _index_labels(tables, config)
     splits = {
         name: _build_split(name, table, labels[name], config, limited=getattr(config, f"limit_{name}") is not None)
         for name, table in tables.items()
     }
+    _require_unseen(splits["train"], splits["test"])
     task = Task(config.name or _task_name(data), classes, splits["train"], splits["test"])
     logger.info(
         "task %s: %d train, %d test images, %d classes", task.name, len(task.train), len(task.test), len(classes)
@@ -75,6 +78,15 @@ def _both_splits(value: str) -> dict[str, str]:
     return {"train": value, "test": value}
 
 
+def _require_unseen(train: Split, test: Split) -> None:
+    """Refuse to test on the train images themselves; say how many test images train holds too."""
+    shared = int(np.isin(test.ids, train.ids).sum())
+    if shared == len(test) and set(train.ids) == set(test.ids):
+        raise InputError("--data: train and test hold the very same images; give --data train=PATH --data test=PATH")
+    if shared:
+        logger.warning("%d of %d test images are in train too: the numbers flatter every model", shared, len(test))
+
+
 def _task_name(data: Sequence[str]) -> str:
     value = data[0].partition("=")[2] if data[0].startswith(("train=", "test=")) else data[0]
     path = Path(value).absolute()
@@ -83,12 +95,17 @@ def _task_name(data: Sequence[str]) -> str:
     return path.stem if path.exists() else value
 
 
-def _open_table(source: str, split: str, config: DataConfig) -> Any:
-    """A `datasets.Dataset` of the two columns, images undecoded, limited to the first n rows if asked."""
+def _open_table(source: str, split: str, config: DataConfig, *, must_name: bool) -> Any:
+    """A `datasets.Dataset` of the two columns, images undecoded, limited to the first n rows if asked.
+
+    A source of one unnamed or differently named split serves for any, unless it `must_name` the one asked for.
+    """
     import datasets
 
     tables = _load_splits(source)
     wanted = [name for name in SPLIT_NAMES[split] if name in tables]
+    if not wanted and must_name and len(tables) == 1:
+        raise InputError(f"{source}: no separate train and test split; give --data train=PATH --data test=PATH")
     if not wanted and len(tables) > 1:
         raise InputError(f"{source}: no {split} split; there are {', '.join(map(str, tables))}")
     table = tables[wanted[0]] if wanted else next(iter(tables.values()))
