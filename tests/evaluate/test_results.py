@@ -33,10 +33,10 @@ ROW = Row(
 )
 
 
-def test_rows_read_back_and_the_last_of_equals_wins(tmp_path):
+def test_rows_read_back_and_the_last_of_equals_wins_and_is_the_latest(tmp_path):
     later, other = dataclasses.replace(ROW, value=0.7), dataclasses.replace(ROW, setting={"k": 10})
     save_rows(tmp_path / "results.jsonl", [ROW, other, later])
-    assert load_rows(tmp_path / "results.jsonl") == [later, other]
+    assert load_rows(tmp_path / "results.jsonl") == [other, later]
 
 
 def test_each_line_is_plain_json_that_names_its_format(tmp_path):

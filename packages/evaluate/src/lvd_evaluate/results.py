@@ -86,8 +86,11 @@ def load_rows(path: Path) -> list[Row]:
 
 
 def save_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Replace the file in one step; of rows with the same key the last one stays."""
-    unique = {row.key: row for row in rows}
+    """Replace the file in one step; of rows with the same key the last one stays, in its own place."""
+    unique: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        unique.pop(row.key, None)  # else the new row would take the old one's place, and reports show the latest
+        unique[row.key] = row
     lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in unique.values()]
     publish_bytes(path, "".join(lines).encode())
 
