@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "packages/pretrain/recipes/tiny.yaml"
-SMALL = ["optim.steps=2", "optim.batch_size=8", "data.workers=0", "model.depth=2"]
+SMALL = ["optim.steps=2", "optim.warmup=1", "optim.batch_size=8", "data.workers=0", "model.depth=2"]
 
 
 def tool(name: str, *words: object) -> None:

@@ -29,7 +29,7 @@ TINY = (
     "dino_head={prototypes: 64, hidden: 32, bottleneck: 16}",
     "ibot_head={prototypes: 48, hidden: 32, bottleneck: 16}",
     "optim.batch_size=4",
-    "optim.warmup=2",
+    "optim.warmup=1",
     "optim.freeze_last_layer=1",
     "teacher.temperature_warmup=4",
 )

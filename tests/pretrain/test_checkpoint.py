@@ -54,6 +54,11 @@ def test_damaged_checkpoint_is_one_clear_error(tiny, tmp_path):
     method, optimizer = trained(tiny(), 0)
     save_checkpoint(tmp_path, 5, method, optimizer, {})
     path = newest_checkpoint(tmp_path)
+    whole = (path / "state.json").read_text()
+    (path / "state.json").write_text(whole[:9])
+    with pytest.raises(InputError, match=r"state\.json is damaged"):
+        read_state(path)
+    (path / "state.json").write_text(whole)
     shard = next(path.glob("*.distcp"))
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(InputError, match=r"step_00000005 cannot be read.*remove that folder"):

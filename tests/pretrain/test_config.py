@@ -12,8 +12,8 @@ RECIPES = Path(__file__).parents[2] / "packages/pretrain/recipes"
 def test_words_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("seed: 7\noptim: {steps: 5, batch_size: 3}\n")
-    config = build_config(recipe, ["optim.steps=9", "crops.global_scale=[0.2, 0.9]"])
-    assert (config.seed, config.optim.batch_size, config.optim.steps) == (7, 3, 9)
+    config = build_config(recipe, ["optim.steps=90", "optim.warmup=9", "crops.global_scale=[0.2, 0.9]"])
+    assert (config.seed, config.optim.batch_size, config.optim.steps) == (7, 3, 90)
     assert config.optim.clip == PretrainConfig().optim.clip
     assert tuple(config.crops.global_scale) == (0.2, 0.9)
 
@@ -39,6 +39,13 @@ def test_resolved_config_reads_back_as_itself(tmp_path):
         ("model.heads=7", "multiple"),
         ("save.every=0", "at least 1"),
         ("steps", "key=value"),
+        ("seed=-1", "seed=-1"),
+        ("masks.ratio=[0.1, 1.5]", "masks.ratio=1.5"),
+        ("teacher.temperature=[0, 0]", "teacher.temperature=0"),
+        ("dino_head.prototypes=0", "dino_head.prototypes=0"),
+        ("crops.local_number=-1", "crops.local_number=-1"),
+        ("model.patch_size=0", "model.patch_size=0"),
+        ("optim.steps=100", "optim.warmup=10"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_way_out(word, said):
@@ -53,6 +60,10 @@ def test_missing_or_broken_recipe_is_named(tmp_path):
     broken.write_text("optim: {steps: 3\n")
     with pytest.raises(InputError, match=r"broken\.yaml"):
         build_config(broken, [])
+    for content in (b"- a\n- b\n", b"\xff\xfe\x00"):
+        broken.write_bytes(content)
+        with pytest.raises(InputError, match=r"broken\.yaml"):
+            build_config(broken, [])
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

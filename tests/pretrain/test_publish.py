@@ -1,4 +1,5 @@
 import pytest
+from safetensors import SafetensorError
 
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.publish import explain_failed_writes, publish
@@ -15,11 +16,9 @@ def test_published_folder_replaces_the_old_one_whole(tmp_path):
     assert (tmp_path / "thing/file").read_text() == "new"
 
 
-class Strange(BaseException):
-    """torch's CheckpointException is no Exception either."""
-
-
-@pytest.mark.parametrize("error", [RuntimeError("unexpected pos 704"), OSError(28, "No space left"), Strange("lost")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("unexpected pos 704"), OSError(28, "No space left"), SafetensorError("lost")]
+)
 def test_a_failed_write_is_one_line_with_the_space_left(tmp_path, error):
     with (
         pytest.raises(InputError, match=r"step_9 could not be written, \d+ MB are free.*make room"),
@@ -28,6 +27,7 @@ def test_a_failed_write_is_one_line_with_the_space_left(tmp_path, error):
         raise error
 
 
-def test_an_interrupt_stays_an_interrupt(tmp_path):
-    with pytest.raises(KeyboardInterrupt), explain_failed_writes(tmp_path / "step_9"):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [KeyboardInterrupt, AssertionError, KeyError])
+def test_interrupts_and_our_own_mistakes_stay_what_they_are(tmp_path, error):
+    with pytest.raises(error), explain_failed_writes(tmp_path / "step_9"):
+        raise error

@@ -33,7 +33,14 @@ def test_prototypes_end_up_equally_used():
     assert used == pytest.approx([50.0] * 8, rel=0.02)
 
 
-def test_large_logits_do_not_overflow_and_no_rows_are_fine():
-    assigned = sinkhorn_knopp(torch.tensor([[40.0, 0.0], [0.0, 40.0]]), 0.04, 3)
-    assert torch.isfinite(assigned).all()
+@pytest.mark.parametrize(
+    "logits", [[[40.0, 0.0], [0.0, 40.0]], [[40.0, 0.0], [0.0, 0.0]], [[10.0, -5.0], [-2.0, -3.0]]]
+)
+def test_sharp_logits_neither_overflow_nor_vanish(logits):
+    assigned = sinkhorn_knopp(torch.tensor(logits), 0.04, 3)
+    assert torch.allclose(assigned.double(), potentials_oracle(torch.tensor(logits), 0.04, 3), atol=1e-4)
+    assert torch.allclose(assigned.sum(1), torch.ones(2))
+
+
+def test_no_rows_are_fine():
     assert sinkhorn_knopp(torch.empty(0, 5), 0.07, 3).shape == (0, 5)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,16 @@ def test_a_finished_run_started_again_changes_nothing(tiny):
     assert losses(pretrain(config)) == before
 
 
+def test_a_kill_before_the_last_checkpoint_costs_no_model(tiny):
+    config = tiny("optim.steps=2")
+    run = pretrain(config)
+    for path in (run / "checkpoints").iterdir():  # the model is written before the checkpoint that says so
+        shutil.rmtree(path)
+    again = pretrain(config)
+    assert (again / "model/model.safetensors").is_file()
+    assert len(losses(again)) == 2
+
+
 def test_other_data_or_another_recipe_is_refused(tiny, images, tmp_path):
     pretrain(tiny("optim.steps=2"))
     with pytest.raises(InputError, match=r"optim\.clip"):
@@ -101,7 +112,7 @@ def launch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model_and_resume(tiny, tmp_path):
+def test_two_processes_train_the_model_of_one(tiny, tmp_path):
     """Two ranks of two images: same data as one process of four; same losses where nothing is rank-local."""
     common = ("optim.steps=4", "save.every=2", "model.drop_path=0.0", "loss.koleo=0", "masks.probability=0.5")
     alone = pretrain(tiny(*common, "optim.batch_size=4", "loss.ibot=0", f"out={tmp_path / 'alone'}"))

@@ -24,11 +24,6 @@ class Run(NamedTuple):
 Layout = Sequence[Run]
 
 
-def token_count(layout: Layout) -> int:
-    """Number of tokens T of a packed matrix."""
-    return sum(run.samples * run.length for run in layout)
-
-
 def unpack(packed: Tensor, layout: Layout) -> list[Tensor]:
     """[T, ...] -> one [samples, length, ...] view per run."""
     parts = packed.split([run.samples * run.length for run in layout])

@@ -71,8 +71,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Step and facts of a checkpoint."""
-    return json.loads((path / STATE).read_text())
+    """Step and facts of a checkpoint.
+
+    Raises:
+        InputError: its state file is damaged.
+    """
+    try:
+        return json.loads((path / STATE).read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path / STATE} is damaged ({error}); remove that folder to go on from the one before it"
+        ) from error
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from lvd_pretrain.errors import InputError
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -67,5 +67,6 @@ def main() -> None:
 
 
 def _stop(message: str) -> None:
-    print(f"pretrain: error: {message}", file=sys.stderr)
+    line = message.strip().splitlines()[-1]  # an error of a data worker arrives with its traceback as text
+    print(f"pretrain: error: {line.removeprefix('lvd_pretrain.errors.InputError: ')}", file=sys.stderr)
     sys.exit(2)

@@ -1,14 +1,15 @@
 """Every knob of a run: schema, default, unit and origin.
 
-The dataclasses are the whole configuration: `defaults <- recipe YAML <- key=value`, merged by `build_config`.
-Defaults are those of the DINOv2 paper's code for ViT-L/16 on ImageNet-1k unless a comment says otherwise; sizes are
-in pixels, lengths of schedules in steps (one optimizer update each: a step is the only clock).
+The dataclasses are the whole configuration: `defaults <- recipe YAML <- key=value`, merged by `build_config`. Defaults
+are those of the DINOv2 paper's code for ViT-L/16 on ImageNet-1k, with the targets and untied heads of its long recipes,
+unless a comment says otherwise; sizes are in pixels, lengths of schedules in steps (one optimizer update each: a step
+is the only clock).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class ModelConfig:
             raise InputError(f"model.ffn={self.ffn}: not one of {', '.join(FFNS)}")
         if self.dims[0] % self.dims[2]:
             raise InputError(f"model.width={self.dims[0]} is not a multiple of model.heads={self.dims[2]}")
+        if self.patch_size < 1:
+            raise InputError(f"model.patch_size={self.patch_size}: must be at least 1")
         if not 0 <= self.drop_path < 1:
             raise InputError(f"model.drop_path={self.drop_path}: must be at least 0 and below 1")
 
@@ -120,7 +123,7 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the objective's terms; a weight of 0 leaves the term out."""
+    """Weights of the objective's terms; 0 leaves iBOT or KoLeo out."""
 
     dino: float = 1.0
     ibot: float = 1.0
@@ -199,6 +202,14 @@ class PretrainConfig:
                 raise InputError(
                     f"crops.{name}={size} is not a multiple of model.patch_size={self.model.patch_size}: try {fit}"
                 )
+        for name, value, low, high in self._bounds():
+            if not low <= value <= high:
+                raise InputError(f"{name}={value}: must lie between {low:g} and {high:g}")
+        if self.optim.warmup >= self.optim.steps > 1:
+            raise InputError(
+                f"optim.warmup={self.optim.warmup} is not below optim.steps={self.optim.steps}, so the learning rate "
+                f"would never arrive: try optim.warmup={self.optim.steps // 10}"
+            )
         if self.loss.dino <= 0:
             raise InputError(f"loss.dino={self.loss.dino}: must be above 0, the DINO term carries the objective")
         if self.loss.koleo and self.optim.batch_size < 2:
@@ -216,6 +227,36 @@ class PretrainConfig:
         ):
             if value < 1:
                 raise InputError(f"{name}={value}: must be at least 1")
+
+    def _bounds(self) -> Iterator[tuple[str, float, float, float]]:
+        many = 2.0**31
+        yield "seed", self.seed, 0, many
+        yield "data.workers", self.data.workers, 0, 1024
+        yield "model.registers", self.model.registers, 0, 1024
+        yield "crops.local_number", self.crops.local_number, 0, 1024
+        yield "masks.probability", self.masks.probability, 0, 1
+        for name, scale in (
+            ("crops.global_scale", self.crops.global_scale),
+            ("crops.local_scale", self.crops.local_scale),
+        ):
+            yield name, min(scale), 1e-4, 1
+            yield name, max(scale), 1e-4, 1
+        yield "masks.ratio", min(self.masks.ratio), 0, 1
+        yield "masks.ratio", max(self.masks.ratio), 0, 1
+        yield "augment.std", min(self.augment.std), 1e-6, many
+        yield "loss.ibot", self.loss.ibot, 0, many
+        yield "loss.koleo", self.loss.koleo, 0, many
+        yield "teacher.temperature", min(self.teacher.temperature), 1e-4, 100
+        yield "teacher.student_temperature", self.teacher.student_temperature, 1e-4, 100
+        yield "teacher.momentum", min(self.teacher.momentum), 0, 1
+        yield "teacher.momentum", max(self.teacher.momentum), 0, 1
+        yield "teacher.sinkhorn_iterations", self.teacher.sinkhorn_iterations, 1, 1000
+        for name, head in (("dino_head", self.dino_head), ("ibot_head", self.ibot_head)):
+            yield f"{name}.prototypes", head.prototypes, 2, many
+            yield f"{name}.hidden", head.hidden, 1, many
+            yield f"{name}.bottleneck", head.bottleneck, 1, many
+        yield "optim.warmup", self.optim.warmup, 0, many
+        yield "optim.clip", self.optim.clip, 0, many
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, ready for YAML and JSON."""
@@ -239,7 +280,7 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfi
     from yaml import YAMLError
 
     if recipe is not None and not recipe.is_file():
-        raise InputError(f"recipe {recipe}: no such file; shipped ones lie in packages/pretrain/recipes/")
+        raise InputError(f"recipe {recipe}: no such file; the repository has some in packages/pretrain/recipes/")
     for word in overrides:
         if "=" not in word:
             raise InputError(f"'{word}': expected key=value, for example optim.steps=1000")
@@ -249,6 +290,8 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfi
         merged = OmegaConf.merge(schema, OmegaConf.load(recipe)) if recipe else schema
         source = " ".join(overrides)
         config = OmegaConf.to_object(OmegaConf.merge(merged, OmegaConf.from_dotlist(list(overrides))))
+    except (TypeError, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: not a YAML mapping of settings ({' '.join(str(error).split())[:200]})") from None
     except YAMLError as error:
         raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
     except OmegaConfBaseException as error:

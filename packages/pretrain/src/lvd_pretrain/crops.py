@@ -27,16 +27,16 @@ def decode(data: bytes) -> Tensor:
     """Decode image bytes to RGB, uint8 [3, H, W], upright by EXIF.
 
     Raises:
-        OSError, ValueError or Image.DecompressionBombError: not an image, truncated, or absurdly large.
+        ValueError: not an image, truncated, or absurdly large.
     """
-    if data[:2] == b"\xff\xd8":  # JPEG: torchvision's decoder is the quick one; odd ones (CMYK) go to Pillow
-        try:
-            raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            return decode_image(raw, ImageReadMode.RGB, apply_exif_orientation=True)
-        except RuntimeError:
-            pass
-    with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+    try:
+        with Image.open(io.BytesIO(data)) as image:  # reads the header and refuses decompression bombs
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):  # torchvision's decoder is the quick one
+                raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                return decode_image(raw, ImageReadMode.RGB, apply_exif_orientation=True)
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+    except Exception as error:  # image libraries raise anything from OSError to struct.error for hostile files
+        raise ValueError(f"unreadable image: {error}") from error
     return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
 
 

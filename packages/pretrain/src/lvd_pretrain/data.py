@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -71,7 +70,7 @@ class CropDataset(Dataset[Sample]):
         for skipped in range(REPLACEMENTS):
             try:
                 return decode(self.source.read(index)), skipped
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except (OSError, ValueError):
                 index = int(substitutes.integers(len(self.source)))
         raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read")
 

@@ -21,7 +21,7 @@ class Prototypes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, d] -> logits [N, K]."""
         weight = self.weight_g * F.normalize(self.weight_v, dim=-1)
-        return F.linear(x, weight.to(x.dtype))
+        return F.linear(x, weight)
 
 
 class ProjectionHead(nn.Module):
@@ -41,4 +41,6 @@ class ProjectionHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Backbone tokens [N, D] -> prototype logits [N, K], float32."""
-        return self.last_layer(F.normalize(self.mlp(x).float(), dim=-1, eps=1e-12)).float()
+        bottleneck = F.normalize(self.mlp(x).float(), dim=-1, eps=1e-12)
+        with torch.autocast(x.device.type, enabled=False):  # divided by a small temperature, bf16's steps are large
+            return self.last_layer(bottleneck)

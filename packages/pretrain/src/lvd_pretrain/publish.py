@@ -8,21 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
+
 from lvd_pretrain.errors import InputError
 
 
 @contextmanager
 def explain_failed_writes(target: Path) -> Iterator[None]:
-    """Turn what PyTorch and safetensors raise on a full disk (anything from RuntimeError on) into one line.
+    """Turn what PyTorch and safetensors raise on a full disk into one line.
 
     Raises:
         InputError: `target` could not be written.
     """
     try:
         yield
-    except BaseException as error:  # torch's CheckpointException is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-            raise
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
         free = shutil.disk_usage(target.parent if target.parent.exists() else Path.cwd()).free / 2**20
         cause = next((failure[0] for failure in getattr(error, "failures", {}).values()), error)
         raise InputError(

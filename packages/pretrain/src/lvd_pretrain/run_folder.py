@@ -10,25 +10,19 @@ import yaml
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.errors import InputError
 
-FREE = (
-    "out",
-    "log_every",
-    "data.workers",
-    "data.path",
-    "save.every",
-    "save.keep",
-)  # may change between start and resume
+# What may change between start and resume; data and global batch are checked by what they are, not by their words.
+FREE = ("out", "log_every", "data.workers", "data.path", "optim.batch_size", "save.every", "save.keep")
 
 
-def claim_run_folder(run: Path, config: PretrainConfig) -> None:
-    """Create the run folder and its config.yaml, or check that the one there is this run's.
+def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> None:
+    """Create the run folder and its config.yaml; once it has a checkpoint (`started`), check that it is this run's.
 
     Raises:
         InputError: the folder holds a run of another configuration; names the first key that differs.
     """
     path = run / "config.yaml"
     wanted = _flatten(config.to_dict())
-    if path.is_file():
+    if started and path.is_file():
         found = _flatten(yaml.safe_load(path.read_text()))
         for key in sorted(wanted.keys() | found.keys()):
             if key not in FREE and wanted.get(key) != found.get(key):

@@ -12,22 +12,29 @@ from lvd_pretrain.ranks import all_reduce_max, all_reduce_sum
 def sinkhorn_knopp(logits: Tensor, temperature: float, iterations: int) -> Tensor:
     """Soft assignments whose prototype totals are equal over the batch of all ranks.
 
-    Prototypes and samples are normalised in turn; the last normalisation is the samples', so every row sums to 1.
-    Ranks may hold different numbers of rows, none included: each takes part in every reduction. Shifting by the one
-    global maximum changes nothing but keeps exp() from overflowing.
+    Prototypes and samples are normalised in turn; the last normalisation is the samples', so every row sums to 1. The
+    steps are taken on log potentials, one per prototype and one per sample: exp() of sharp logits would overflow or
+    vanish. Ranks may hold different numbers of rows, none included: each takes part in every reduction.
 
     Args:
-        logits: teacher logits [M, K], float32, this rank's rows.
+        logits: teacher logits [M, K], this rank's rows.
         temperature: sharpening temperature.
         iterations: rounds of the two normalisations (3 in the paper).
 
     Returns:
-        [M, K], rows sum to 1.
+        float32 [M, K], rows sum to 1.
     """
     scaled = logits.float() / temperature
-    peak = scaled.max() if len(scaled) else torch.tensor(-torch.inf, device=logits.device)
-    assignments = torch.exp(scaled - all_reduce_max(peak))
+    rows = scaled.new_zeros(len(scaled), 1)
+    columns = scaled.new_zeros(scaled.shape[1])
     for _ in range(iterations):
-        assignments = assignments / all_reduce_sum(assignments.sum(0)).clamp_min(torch.finfo(torch.float32).tiny)
-        assignments = assignments / assignments.sum(1, keepdim=True)
-    return assignments
+        columns = -_logsumexp_over_ranks(scaled + rows)
+        rows = -torch.logsumexp(scaled + columns, dim=1, keepdim=True)
+    return torch.exp(scaled + columns + rows)
+
+
+def _logsumexp_over_ranks(values: Tensor) -> Tensor:
+    """log sum exp over the rows of all ranks, [M, K] -> [K]."""
+    peak = values.amax(0) if len(values) else torch.full_like(values.sum(0), -torch.inf)
+    peak = all_reduce_max(peak)
+    return peak + all_reduce_sum(torch.exp(values - peak).sum(0)).log()

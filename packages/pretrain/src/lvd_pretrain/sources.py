@@ -19,7 +19,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class ImageSource(Protocol):
-    """Encoded images by index; `fingerprint` changes when the data does."""
+    """Encoded images by index; `fingerprint` changes with the names and sizes of the files that hold them."""
 
     @property
     def fingerprint(self) -> str:
@@ -59,11 +59,19 @@ class TableSource:
         return len(self.table)
 
     def read(self, index: int) -> bytes:
-        """Bytes of one image file."""
+        """Bytes of one image file.
+
+        Raises:
+            OSError or ValueError: the cell is empty, or names a file that cannot be read.
+        """
         value = self.table[index][self.column]
-        if not isinstance(value, dict):
-            return bytes(value)
-        return value["bytes"] if value["bytes"] is not None else Path(value["path"]).read_bytes()
+        if isinstance(value, dict):
+            value = (
+                value["bytes"] if value["bytes"] is not None or not value["path"] else Path(value["path"]).read_bytes()
+            )
+        if not value:
+            raise ValueError(f"row {index} holds no image")
+        return value
 
 
 def open_images(config: DataConfig) -> ImageSource:
@@ -78,7 +86,8 @@ def open_images(config: DataConfig) -> ImageSource:
     if path.is_dir():
         files = sorted(_files(path))
         if any(file.suffix in {".parquet", ".arrow"} for file in files):
-            return _open_table(config, _fingerprint(path, files), folder=path)
+            tables = [file for file in files if file.suffix in {".parquet", ".arrow"}]
+            return _open_table(config, _fingerprint(path, tables), folder=path)
         images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise InputError(f"data.path={path}: no image and no Parquet file in this folder or below it")
@@ -133,7 +142,10 @@ def _open_table(
         raise InputError(f"data.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
     if config.column not in table.column_names:
         raise InputError(f"data.column={config.column}: not among the columns {', '.join(table.column_names)}")
+    feature = table.features[config.column]
+    if not isinstance(feature, datasets.Image) and "binary" not in str(getattr(feature, "dtype", feature)):
+        raise InputError(f"data.column={config.column}: holds {feature}, not images")
     table = table.select_columns([config.column])
-    if isinstance(table.features[config.column], datasets.Image):
+    if isinstance(feature, datasets.Image):
         table = table.cast_column(config.column, datasets.Image(decode=False))
     return TableSource(table, config.column, fingerprint or table._fingerprint)

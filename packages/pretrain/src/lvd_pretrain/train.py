@@ -39,10 +39,6 @@ def pretrain(config: PretrainConfig) -> Path:
     run = Path(config.out)
     source = open_images(config.data)
     facts = {"dataset": source.fingerprint, "images": len(source), "global_batch": config.optim.batch_size * world}
-    if accelerator.is_main_process:
-        claim_run_folder(run, config)
-    accelerator.wait_for_everyone()
-
     # ---- student, teacher, optimizer: the same initial weights on every rank ----------------------------------------
     torch.manual_seed(config.seed)
     method = SelfDistillation(config)
@@ -59,12 +55,18 @@ def pretrain(config: PretrainConfig) -> Path:
         load_checkpoint(checkpoint, model, optimizer.optimizer)
         done = state["step"]
     loader = build_loader(source, config, done, rank, world)
+    if accelerator.is_main_process:
+        claim_run_folder(run, config, started=checkpoint is not None)
+    accelerator.wait_for_everyone()
 
     def save(step: int) -> None:
         with explain_failed_writes(run / "checkpoints"):
-            save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
             if accelerator.is_main_process:
                 export_model(run, step, method.teacher, config, facts)
+            save_checkpoint(
+                run / "checkpoints", step, model, optimizer.optimizer, facts
+            )  # last: it says the step is done
+            if accelerator.is_main_process:
                 prune_checkpoints(run / "checkpoints", config.save.keep)
         accelerator.wait_for_everyone()
 
@@ -99,10 +101,11 @@ def pretrain(config: PretrainConfig) -> Path:
             if (step + 1) % config.log_every == 0 or step + 1 == config.optim.steps:
                 rate = (step + 1 - logged) * facts["global_batch"] / (time.monotonic() - since)
                 monitor.log(step + 1, metrics(accelerator, losses, norms, values, skipped, rate))
-                since, logged = time.monotonic(), step + 1
+                skipped, since, logged = 0, time.monotonic(), step + 1
             if (step + 1) % config.save.every == 0 or step + 1 == config.optim.steps:
+                began = time.monotonic()
                 save(step + 1)
-                since = time.monotonic()
+                since += time.monotonic() - began
 
         monitor.say(f"done: {config.optim.steps} steps, model in {run / 'model'}")
     accelerator.end_training()
@@ -127,6 +130,8 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
             f"the launcher started {asked} processes, but each would train alone: on CPU launch with "
             f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked}"
         )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise InputError("gradient accumulation was asked for, and this version does not accumulate: launch without it")
     return accelerator
 
 
@@ -170,7 +175,8 @@ def metrics(
     rate: float,
 ) -> dict[str, float]:
     """One line for metrics.jsonl; losses are means over ranks."""
-    means = accelerator.reduce(torch.stack([value.detach() for value in losses.values()]), reduction="mean").tolist()
+    local = [*(value.detach() for value in losses.values()), torch.tensor(float(skipped), device=accelerator.device)]
+    *means, unreadable = accelerator.reduce(torch.stack(local), reduction="mean").tolist()
     named = dict(zip(losses, means, strict=True))
     return {
         "loss": sum(means),
@@ -180,7 +186,7 @@ def metrics(
         "weight_decay": values.weight_decay,
         "momentum": values.momentum,
         "temperature": values.temperature,
-        "unreadable_images": skipped,
+        "unreadable_images": round(unreadable * accelerator.num_processes),  # since the line before
         "images_per_second": round(rate, 1),
     }
 
