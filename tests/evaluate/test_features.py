@@ -1,7 +1,9 @@
+import errno
 import io
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lvd_evaluate import features as features_module
 from lvd_evaluate.config import DataConfig, FeaturesConfig
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import extract_features, transform_image
@@ -160,6 +163,19 @@ def test_bfloat16_is_close_and_kept_apart(split, run_folder, tmp_path):
     assert similarity.min() > 0.99
 
 
+def test_a_write_that_fails_keeps_its_errno(split, colour_encoder, tmp_path):
+    """A file size limit stands for a full disk: numpy's own write would raise an OSError without errno."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # id.npy takes 5 kB
+    try:
+        with pytest.raises(OSError) as caught:  # noqa: PT011  the errno is what is asked
+            extract_features(colour_encoder, split, tmp_path, CONFIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert not list(tmp_path.glob("*/*partial"))
+
+
 def _encode(image: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
@@ -198,6 +214,28 @@ def test_a_bomb_is_refused():
     bomb = _encode(Image.new("1", (20_000, 20_000)))
     with pytest.raises(InputError, match="DecompressionBomb"):
         transform_image(bomb, 32, 28)
+
+
+def test_an_image_beyond_the_limit_is_refused_before_or_after_the_resize(monkeypatch):
+    monkeypatch.setattr(features_module, "MAX_PIXELS", 5000)
+    for size in ((100, 51), (2000, 1)):  # the second grows to 64000x32
+        with pytest.raises(InputError, match=f"DecompressionBomb: {size[0]}x{size[1]}"):
+            transform_image(_encode(Image.new("1", size)), 32, 28)
+    assert transform_image(_encode(Image.new("1", (100, 50))), 32, 28).shape == (3, 28, 28)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "PNG"), ("I", "TIFF"), ("F", "TIFF")])
+def test_deep_greys_are_scaled_not_clipped(mode, kind):
+    ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
+    values = {
+        "I;16": (ramp * 65535).astype(np.uint16),
+        "I": (ramp * 65535).astype(np.int32),
+        "F": ramp.astype(np.float32),
+    }
+    image = Image.fromarray(values[mode])
+    assert image.mode == mode
+    seen = transform_image(_encode(image, kind), 32, 32)
+    assert np.abs(seen - ramp * 255).max() <= 1
 
 
 def test_a_broken_image_is_named_by_split_and_row(split, make_encoder, tmp_path):

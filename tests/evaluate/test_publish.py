@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 
 from lvd_evaluate.publish import publish_bytes, publish_folder
@@ -9,6 +12,18 @@ def test_a_file_is_replaced_whole(tmp_path):
     publish_bytes(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_file_leaves_nothing_and_keeps_the_old(tmp_path, monkeypatch):
+    publish_bytes(tmp_path / "file", b"old")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish_bytes(tmp_path / "file", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
 
 
 def test_a_failed_folder_leaves_nothing(tmp_path):

@@ -20,7 +20,7 @@ from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome, Task
 from lvd_evaluate.encoders import find_device, load_encoder, preprocessing
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.features import extract_features
+from lvd_evaluate.features import CODE_VERSION, extract_features
 from lvd_evaluate.metrics import METRICS, group_accuracy, groups_of
 from lvd_evaluate.probes.knn import evaluate_knn
 from lvd_evaluate.probes.linear import evaluate_linear
@@ -268,6 +268,7 @@ def fingerprint_run(bench: Bench, encoder: Encoder, probe: str) -> str:
     config = bench.config.to_dict()
     identity = {
         "version": __version__,
+        "features": CODE_VERSION,
         "model": encoder.fingerprint,
         "loader": encoder.loader,
         "preprocessing": preprocessing(encoder),

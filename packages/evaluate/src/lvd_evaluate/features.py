@@ -9,11 +9,11 @@ import json
 import logging
 import os
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,8 +25,12 @@ from lvd_evaluate.errors import InputError
 from lvd_evaluate.progress import track
 from lvd_evaluate.publish import publish_bytes, publish_folder
 
-CODE_VERSION = 1  # raise when the same inputs would give other numbers
+if TYPE_CHECKING:
+    from PIL import Image
+
+CODE_VERSION = 2  # raise when the same inputs would give other numbers
 NUM_LAYERS = 4  # class tokens of the last four blocks: all that the linear grid reads
+MAX_PIXELS = 89_478_485  # of one image, before and after the resize; Pillow's own limit, where it only warns
 READ_AHEAD = 3  # batches decoded while one is encoded
 logger = logging.getLogger(__name__)
 
@@ -77,16 +81,29 @@ def transform_image(content: bytes, resize: int, crop: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content)).convert("RGB")
+        source = Image.open(io.BytesIO(content))
+        scale = resize / min(source.size)
+        width, height = (max(resize, round(side * scale)) for side in source.size)
+        if max(source.width * source.height, width * height) > MAX_PIXELS:
+            raise InputError(f"is a DecompressionBomb: {source.width}x{source.height}, resized {width}x{height} pixels")
+        image = to_rgb(source).resize((width, height), Image.Resampling.BICUBIC)
+    except InputError:
+        raise
     except Exception as error:  # Pillow's plugins raise whatever a broken file drives them into
         raise InputError(f"cannot be decoded ({type(error).__name__}: {error})") from error
-    scale = resize / min(image.size)
-    width, height = (max(resize, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - crop) / 2), round((height - crop) / 2)
     return np.asarray(image.crop((left, top, left + crop, top + crop))).transpose(2, 0, 1)  # [3, crop, crop]
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB: 16-bit greys scaled to 8 bits, float greys by their largest value (Pillow would clip both)."""
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image.convert("RGB")
+    grey = np.asarray(image, dtype=np.float64)  # [H, W]
+    top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(grey)), 1e-9)
+    return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
 def _fill_shard(
@@ -101,10 +118,17 @@ def _fill_shard(
     with publish_folder(shard) as folder:
         for name, parts in columns.items():
             if parts:
-                np.save(folder / f"{name}.npy", _to_storage(torch.cat(parts), encoder, name))
-        np.save(folder / "label.npy", split.labels[rows.start : rows.stop])
-        np.save(folder / "id.npy", split.ids[rows.start : rows.stop])
+                _save_array(folder / f"{name}.npy", _to_storage(torch.cat(parts), encoder, name))
+        _save_array(folder / "label.npy", split.labels[rows.start : rows.stop])
+        _save_array(folder / "id.npy", split.ids[rows.start : rows.stop])
         (folder / "timing.json").write_text(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    """Write .npy through Python's own file: numpy's direct write drops the errno that tells a full disk."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
 
 
 def encode_batch(encoder: Encoder, images: Tensor, precision: str) -> dict[str, Tensor]:
