@@ -1,9 +1,11 @@
 import hashlib
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 
+from lvd_evaluate import tasks
 from lvd_evaluate.config import DataConfig
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.tasks import load_task
@@ -159,9 +161,52 @@ def test_a_file_that_is_no_parquet_is_one_line(tmp_path, corpus):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("labels", [[0.5, 1.5], [[0], [1]], [True, False], ["a", None]])
+@pytest.mark.parametrize("labels", [[0.5, 1.5], [[0], [1]], [True, False]])
 def test_labels_that_name_no_class_are_refused(tmp_path, corpus, make_image, labels):
     cells = [{"bytes": make_image(0, np.random.default_rng(0)), "path": None} for _ in labels]
     datasets.Dataset.from_dict({"image": cells, "label": labels}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(InputError, match="not one integer or text per image"):
         load_task([f"train={tmp_path / 'train.parquet'}", f"test={corpus / 'test'}"], DataConfig())
+
+
+@pytest.mark.parametrize("kind", ["text", "class label"])
+def test_an_image_without_a_label_is_named_by_split_and_row(tmp_path, corpus, make_image, kind):
+    generator = np.random.default_rng(0)
+    cells = [{"bytes": make_image(0, generator), "path": None} for _ in range(3)]
+    labels = ["red", None, "blue"] if kind == "text" else [0, None, 1]
+    table = datasets.Dataset.from_dict({"image": cells, "label": labels})
+    table = table if kind == "text" else table.cast_column("label", datasets.ClassLabel(names=["red", "blue"]))
+    table.to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(InputError, match="test row 1: no label in column 'label'"):
+        load_task([f"train={corpus / 'train'}", f"test={tmp_path / 'test.parquet'}"], DataConfig())
+
+
+@pytest.mark.parametrize("path", [None, "nowhere.jpg", "empty.jpg"])
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_row_without_an_image_is_named_by_split_and_row(tmp_path, corpus, make_image, content, path):
+    (tmp_path / "empty.jpg").touch()
+    cells = [
+        {"bytes": make_image(0, np.random.default_rng(0)), "path": None},
+        {"bytes": content, "path": path and str(tmp_path / path)},
+    ]
+    datasets.Dataset.from_dict({"image": cells, "label": ["red", "red"]}).to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(InputError, match="test row 1: "):
+        load_task([f"train={corpus / 'train'}", f"test={tmp_path / 'test.parquet'}"], DataConfig())
+
+
+def test_a_hub_dataset_opens_no_file_but_its_own(tmp_path, corpus, make_image, monkeypatch):
+    """A table may name any path; only what the library downloaded belongs to the dataset."""
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(make_image(0, np.random.default_rng(0)))
+    owned = Path(datasets.config.HF_DATASETS_CACHE, "owned.jpg")
+    owned.write_bytes(make_image(1, np.random.default_rng(1)))
+
+    def serve(path):
+        table = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": str(path)}], "label": ["red"]})
+        monkeypatch.setattr(tasks, "_load_splits", lambda source: {"test": table} if source == "a/b" else plain(source))
+        return load_task([f"train={corpus / 'train'}", "test=a/b"], DataConfig())
+
+    plain = tasks._load_splits
+    with pytest.raises(InputError, match="test row 0: names the file"):
+        serve(secret)
+    assert serve(owned).test.read(0, 1) == [owned.read_bytes()]

@@ -37,7 +37,7 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
     tables = {name: _open_table(source, name, config, must_name=one_source) for name, source in sources.items()}
     classes, labels = _index_labels(tables, config)
     splits = {
-        name: _build_split(name, table, labels[name], config, limited=getattr(config, f"limit_{name}") is not None)
+        name: _build_split(name, table, labels[name], config, local=Path(sources[name]).exists())
         for name, table in tables.items()
     }
     _require_unseen(splits["train"], splits["test"])
@@ -182,12 +182,15 @@ def _label_values(table: Any, column: str, split: str) -> list[Any]:
     """Labels as names (class labels, text) or integers."""
     names = getattr(table.features[column], "names", None)
     values = list(table[column])
+    bare = next((row for row, value in enumerate(values) if value is None or (names and value < 0)), None)
+    if bare is not None:
+        raise InputError(
+            f"{split} row {bare}: no label in column '{column}' ({values[bare]}); take such rows out first"
+        )
     if names:
-        if min(values) < 0:
-            raise InputError(f"{split}: column '{column}' has images without a label (-1); take them out first")
         return [names[value] for value in values]
     strange = next((value for value in values if isinstance(value, bool) or not isinstance(value, (int, str))), None)
-    if strange is not None or None in values or len({type(value) for value in values}) > 1:
+    if strange is not None or len({type(value) for value in values}) > 1:
         kind = table.features[column]
         raise InputError(
             f"{split}: column '{column}' holds {kind}, not one integer or text per image (set data.label=NAME)"
@@ -195,10 +198,10 @@ def _label_values(table: Any, column: str, split: str) -> list[Any]:
     return values
 
 
-def _build_split(name: str, table: Any, labels: np.ndarray, config: DataConfig, *, limited: bool) -> Split:
+def _build_split(name: str, table: Any, labels: np.ndarray, config: DataConfig, *, local: bool) -> Split:
     def read(start: int, stop: int) -> list[bytes]:
         cells = table[start:stop][config.image]
-        return [b"" if cell is None else cell["bytes"] or Path(cell["path"]).read_bytes() for cell in cells]
+        return [_read_image(cell, f"{name} row {row}", local=local) for row, cell in enumerate(cells, start)]
 
     ids = np.array(
         [
@@ -208,4 +211,30 @@ def _build_split(name: str, table: Any, labels: np.ndarray, config: DataConfig, 
         ]
     )
     digest = hashlib.sha256("".join(ids).encode() + labels.tobytes()).hexdigest()
-    return Split(name, read, labels, ids, digest[:16], limited)
+    return Split(name, read, labels, ids, digest[:16], limited=getattr(config, f"limit_{name}") is not None)
+
+
+def _read_image(cell: dict[str, Any] | None, place: str, *, local: bool) -> bytes:
+    """Bytes of one image: those in the table, else those of the file that it names."""
+    if cell and cell["bytes"]:
+        return bytes(cell["bytes"])
+    if not cell or not cell["path"]:
+        raise InputError(f"{place}: holds no image; take the row out first")
+    if not local and not _is_cached(Path(cell["path"])):
+        raise InputError(f"{place}: names the file {cell['path']}; a dataset of the hub must bring its images along")
+    try:
+        content = Path(cell["path"]).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place}: {cell['path']} cannot be read ({error})") from error
+    if not content:
+        raise InputError(f"{place}: {cell['path']} is empty; take the row out first")
+    return content
+
+
+def _is_cached(path: Path) -> bool:
+    """Whether the library itself downloaded this file."""
+    import datasets
+    from huggingface_hub import constants
+
+    caches = (constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE)
+    return any(path.resolve().is_relative_to(Path(cache).resolve()) for cache in caches)
