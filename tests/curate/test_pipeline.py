@@ -124,11 +124,80 @@ def test_seeds_can_stay_out_and_rebalancing_keeps_its_target(config: BuildConfig
     assert build_lvd(config, tmp_path / "out")
     rows = pl.read_parquet(tmp_path / "out/data")
     assert rows["source"].to_list() == ["pool"] * 4
-    assert rows["cluster"].list.len().to_list() == [2] * 4
+    assert rows["cluster"].list.len().to_list() == [3] * 4
     lineage = lineage_of(tmp_path / "out")
     assert lineage["seeds/100.jpg"]["reason"] == "seed: left out by materialize.include_seeds"
     assert lineage["pool/b/seed.jpg"]["reason"] != "exact copy"
     assert {"rebalance"} <= {row["stage"] for row in lineage.values()}
+
+
+def test_the_first_cluster_is_the_flat_one_for_seeds_and_pool_alike(config: BuildConfig, tmp_path: Path) -> None:
+    config = replace(
+        config,
+        cluster=replace(config.cluster, num_clusters=5),
+        rebalance=replace(config.rebalance, target_size=6, levels=[3, 2]),
+    )
+    assert build_lvd(config, tmp_path / "out")
+    flat = pl.read_parquet(next((tmp_path / "out.work").glob("cluster-*/*.parquet")))
+    rows = pl.read_parquet(tmp_path / "out/data").join(flat, on="id", suffix="_flat")
+    assert rows["source"].unique().sort().to_list() == ["pool", "seeds"]
+    assert rows["cluster"].list.first().equals(rows["cluster_flat"].alias("cluster"))
+
+
+@pytest.mark.parametrize("include_seeds", [True, False])
+@pytest.mark.parametrize("drop_seeds", [True, False])
+def test_seeds_that_touch_an_excluded_set_guide_nothing(
+    config: BuildConfig, world: Path, tmp_path: Path, include_seeds: bool, drop_seeds: bool
+) -> None:
+    import shutil
+
+    seeds = shutil.copytree(world / "seeds", tmp_path / "seeds")
+    image = Image.open(world / "test/200.jpg")
+    image.save(seeds / "touching.jpg", quality=60)
+    config = replace(
+        config,
+        seeds={"seeds": str(seeds)},
+        materialize=replace(config.materialize, include_seeds=include_seeds),
+        decontaminate=replace(config.decontaminate, seeds=drop_seeds),
+    )
+    assert build_lvd(config, tmp_path / "out")
+    touching = lineage_of(tmp_path / "out")["seeds/touching.jpg"]["id"]
+    picks = pl.read_parquet(next((tmp_path / "out.work").glob("retrieve-*/*.parquet")))
+    assert (touching in picks["seed_id"].to_list()) is not drop_seeds
+
+
+def count_artifacts(work: Path) -> dict[str, int]:
+    names = ("screen", "embed", "embed-copies", "deduplicate", "decontaminate", "cluster", "retrieve", "rebalance")
+    folders = [path.name.rpartition("-")[0] for path in work.iterdir() if path.is_dir()]
+    return {name: folders.count(name) for name in names}
+
+
+def test_whatever_changes_upstream_runs_anew_downstream(
+    config: BuildConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from lvd_curate.stages import deduplicate
+
+    out = tmp_path / "out"
+    config = replace(
+        config,
+        deduplicate=replace(config.deduplicate, encoder=config.embed.encoder, threshold=1.0),
+        decontaminate=replace(config.decontaminate, threshold=1.0),
+        rebalance=replace(config.rebalance, target_size=6, levels=[3, 2]),
+    )
+
+    def build(config: BuildConfig) -> dict[str, int]:
+        assert build_lvd(config, out)
+        shutil.rmtree(out)
+        return count_artifacts(tmp_path / "out.work")
+
+    assert set(build(config).values()) == {1}
+    faster = replace(config, embed=replace(config.embed, precision="bf16"))
+    assert build(faster) == dict.fromkeys(count_artifacts(tmp_path / "out.work"), 2) | {"screen": 1}
+    monkeypatch.setattr(deduplicate, "VERSION", deduplicate.VERSION + 1)
+    renewed = build(faster)
+    assert (renewed["embed"], renewed["deduplicate"], renewed["decontaminate"]) == (2, 3, 3)
 
 
 def test_a_copy_detection_encoder_adds_what_hashes_miss(config: BuildConfig, world: Path, tmp_path: Path) -> None:

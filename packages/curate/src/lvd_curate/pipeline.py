@@ -49,12 +49,13 @@ class Clean(NamedTuple):
     components: pl.DataFrame  # id, component, representative, score
     touches: pl.DataFrame  # id, exclude_set, reference_id, score
     drops: list[pl.DataFrame]
+    fingerprint: str  # of the artifact that holds the embeddings
 
 
 class Chosen(NamedTuple):
     """What the seeds bring."""
 
-    rows: pl.DataFrame  # id, seed, retrieved_by, cluster: the dataset without its bytes
+    rows: pl.DataFrame  # id, seed, retrieved_by, cluster (flat, then the hierarchy's): the dataset without its bytes
     clusters: pl.DataFrame  # id, cluster: of all clean images
     picks: pl.DataFrame
     drops: list[pl.DataFrame]
@@ -108,7 +109,7 @@ class Build:
         listing = pl.concat([ingest.list_images(role, name, place, downloads) for role, name, place in sets])
         knobs = self.config.screen
         inputs = [fingerprint_rows(listing.with_columns(pl.col("file").bin.encode("hex")))]
-        screened = self.run_shards(
+        screened, _ = self.run_shards(
             "screen", partial(screen.screen, config=knobs), listing, screen.VERSION, knobs, inputs
         )
         files = pl.concat([listing, screened], how="horizontal")
@@ -128,50 +129,68 @@ class Build:
 
     def remove_copies(self, files: pl.DataFrame) -> Clean:
         """Embed, deduplicate, decontaminate: one image per component, none that touches an excluded set."""
-        config = self.config
+        config, include_seeds = self.config, self.config.materialize.include_seeds
         usable = files.filter(pl.col("reason").is_null() & ~pl.col("copy"))
         is_seed = pl.col("role") == SEEDS
-        own = usable.filter(pl.col("role") != EXCLUDE)
+        own = usable.filter(pl.col("role") != EXCLUDE).with_columns(is_seed=is_seed)
         references = usable.filter(pl.col("role") == EXCLUDE)
-        embedded = self.embed("embed", own, config.embed.encoder)
-        images = own if config.materialize.include_seeds else own.filter(~is_seed)
-        drops = [list_unembedded(images, embedded)]
-        images = images.join(embedded.select("id"), on="id", maintain_order="left").with_columns(is_seed=is_seed)
+        embedded, semantic = self.embed("embed", own, config.embed.encoder)
+        mine = own if include_seeds else own.filter(~is_seed)
+        drops = [list_unembedded(mine, embedded)]
+        own = own.join(embedded.select("id"), on="id", maintain_order="left")
+        described: list[object] = [screen.VERSION]  # what tells copies: the hashes, and a copy-detection embedding
         if config.deduplicate.encoder is None:
             logger.info("deduplicate: hash-only mode (deduplicate.encoder names no copy-detection encoder)")
         else:
-            vectors = self.embed("embed-copies", pl.concat([own, references]), config.deduplicate.encoder)
-            drops.append(list_unembedded(images, vectors))
-            images = images.join(vectors, on="id", maintain_order="left")
+            vectors, fingerprint = self.embed(
+                "embed-copies", pl.concat([own.drop("is_seed"), references]), config.deduplicate.encoder
+            )
+            described.append(fingerprint)
+            drops.append(list_unembedded(mine, vectors))
+            own = own.join(vectors, on="id", maintain_order="left")
             references = references.join(vectors, on="id", maintain_order="left")
 
-        components = self.run_table(
+        images = own if include_seeds else own.filter(~is_seed)
+        components, found = self.run_table(
             "deduplicate",
             partial(deduplicate.deduplicate, images, config.deduplicate),
             deduplicate.VERSION,
             config.deduplicate,
-            [fingerprint_rows(images.select("id", "is_seed")), self.encoders],
+            [fingerprint_rows(images.select("id", "is_seed")), *described],
         )
-        touches = self.run_table(
-            "decontaminate",
-            partial(
-                decontaminate.decontaminate, images, components, references, config.deduplicate, config.decontaminate
-            ),
-            decontaminate.VERSION,
-            config.decontaminate,
-            [fingerprint_rows(components), fingerprint_rows(references.select("id", "source")), config.deduplicate],
-        )
+        touches = self.find_touches("decontaminate", images, components, references, found)
         if not config.decontaminate.seeds:
             touches = touches.join(images.filter("is_seed"), on="id", how="anti", maintain_order="left")
         drops += [list_duplicates(components), list_touched(touches)]
 
         rest = images.join(pl.concat(drops), on="id", how="anti", maintain_order="left")
-        guides = rest.filter(is_seed) if config.materialize.include_seeds else own.filter(is_seed)
+        guides = (
+            rest.filter(is_seed) if include_seeds else self.clean_guides(own.filter(is_seed), references, described)
+        )
         pool, seeds = (
             table.select("id", "source").join(embedded, on="id", maintain_order="left")
             for table in (rest.filter(~is_seed), guides)
         )
-        return Clean(pool, seeds, components, touches, drops)
+        return Clean(pool, seeds, components, touches, drops, semantic)
+
+    def find_touches(
+        self, name: str, images: pl.DataFrame, components: pl.DataFrame, references: pl.DataFrame, upstream: object
+    ) -> pl.DataFrame:
+        """Decontaminate: return what touches an excluded set."""
+        copies, knobs = self.config.deduplicate, self.config.decontaminate
+        stage = partial(decontaminate.decontaminate, images, components, references, copies, knobs)
+        inputs = [upstream, fingerprint_rows(references.select("id", "source"))]
+        return self.run_table(name, stage, decontaminate.VERSION, [copies, knobs], inputs)[0]
+
+    def clean_guides(self, seeds: pl.DataFrame, references: pl.DataFrame, described: list[object]) -> pl.DataFrame:
+        """Return the seeds that may guide retrieval without being in the dataset: none that touches an excluded set."""
+        if not self.config.decontaminate.seeds:
+            return seeds
+        alone = seeds.select("id").with_row_index("component")
+        upstream = [fingerprint_rows(alone), *described]
+        touches = self.find_touches("decontaminate-seeds", seeds, alone, references, upstream)
+        logger.info("decontaminate: %d seeds touch an excluded set and guide nothing", touches["id"].n_unique())
+        return seeds.join(touches, on="id", how="anti", maintain_order="left")
 
     def choose(self, clean: Clean) -> Chosen:
         """Cluster the clean pool, retrieve what is like the seeds, and rebalance it when a target size is given."""
@@ -179,37 +198,37 @@ class Build:
         if clean.pool.is_empty() or clean.seeds.is_empty():
             which = POOL if clean.pool.is_empty() else SEEDS
             raise InputError(f"nothing is left of the {which} once copies and excluded images are gone")
-        upstream = [fingerprint_rows(table.select("id", "source")) for table in (clean.pool, clean.seeds)]
-        upstream.append(compute_fingerprint(self.encoders))
+        members = [fingerprint_rows(table.select("id", "source")) for table in (clean.pool, clean.seeds)]
         everything = pl.concat([clean.pool, clean.seeds]).unique("id", keep="first", maintain_order=True)
-        clusters = self.run_table(
+        clusters, clustered = self.run_table(
             "cluster",
             partial(cluster.cluster, clean.pool, everything, config.cluster, config.random_seed),
             cluster.VERSION,
             [config.cluster, config.random_seed],
-            upstream,
+            [members, clean.fingerprint],
         )
         pool, seeds = (table.join(clusters, on="id", maintain_order="left") for table in (clean.pool, clean.seeds))
-        picks = self.run_table(
+        picks, picked = self.run_table(
             "retrieve",
             partial(retrieve.retrieve, pool, seeds, config.retrieve, config.random_seed),
             retrieve.VERSION,
-            [config.retrieve, config.cluster, config.random_seed],
-            upstream,
+            [config.retrieve, config.random_seed],
+            clustered,
         )
         retrieved = pool.join(picks, on="id", how="semi", maintain_order="left")
         ids = retrieved.select("id").join(clusters, on="id", maintain_order="left")
         rows = ids.select("id", cluster=pl.concat_list("cluster"))
         drops = [list_drops(pool.join(picks, on="id", how="anti"), "retrieve", "not like any seed")]
         if config.rebalance.target_size is not None and len(retrieved):
-            balanced = self.run_table(
+            balanced, _ = self.run_table(
                 "rebalance",
                 partial(rebalance.rebalance, retrieved.sort("id"), config.rebalance, config.random_seed),
                 rebalance.VERSION,
-                [config.rebalance, config.retrieve, config.cluster, config.random_seed],
-                upstream,
+                [config.rebalance, config.random_seed],
+                picked,
             )
-            rows = balanced.filter("kept").select("id", cluster="clusters")
+            kept = balanced.filter("kept").join(rows, on="id", maintain_order="left")
+            rows = kept.select("id", cluster=pl.concat_list("cluster", "clusters"))
             drops.append(list_drops(balanced.filter(~pl.col("kept")), "rebalance", "over its cluster's share"))
         return Chosen(self.join_rows(rows, seeds, picks), clusters, picks, drops)
 
@@ -238,8 +257,8 @@ class Build:
         with track("materialize", len(located)) as advance:
             materialize.materialize(located, folder, shard_bytes, self.executor, advance)
 
-    def embed(self, name: str, files: pl.DataFrame, spec: str | None) -> pl.DataFrame:
-        """Return EMBEDDED for every distinct image of these files that the encoder gives a finite vector."""
+    def embed(self, name: str, files: pl.DataFrame, spec: str | None) -> tuple[pl.DataFrame, str]:
+        """Return EMBEDDED, without nulls, for the distinct images of these files, and the artifact's fingerprint."""
         assert spec is not None
         distinct = files.unique("id", keep="first", maintain_order=True)
         knobs, device = self.config.embed, self.config.execution.device
@@ -248,13 +267,18 @@ class Build:
         )
         inputs = [fingerprint_rows(distinct.select("id")), self.encoders[spec]]
         config = [knobs.batch_size, knobs.precision]
-        return self.run_shards(name, stage, distinct, embed.VERSION, config, inputs).drop_nulls()
+        table, fingerprint = self.run_shards(name, stage, distinct, embed.VERSION, config, inputs)
+        return table.drop_nulls(), fingerprint
 
     def run_table(
         self, name: str, stage: Callable[[], pl.DataFrame], version: int, config: object, inputs: object
-    ) -> pl.DataFrame:
-        """Run a stage that needs its whole input at once, or open what it left."""
-        return self.store.open_or_build(name, stage, version=version, config=config, inputs=inputs).table()
+    ) -> tuple[pl.DataFrame, str]:
+        """Run a stage that needs its whole input at once, or open what it left; return its table and fingerprint.
+
+        `inputs` holds the fingerprints of what it reads, so that whatever changes upstream makes it run anew.
+        """
+        artifact = self.store.open_or_build(name, stage, version=version, config=config, inputs=inputs)
+        return artifact.table(), artifact.fingerprint
 
     def run_shards(
         self,
@@ -264,20 +288,13 @@ class Build:
         version: int,
         config: object,
         inputs: object,
-    ) -> pl.DataFrame:
-        """Run a stage over shards of its input, or open what it left."""
+    ) -> tuple[pl.DataFrame, str]:
+        """Run a stage over shards of its input, or open what it left; return its table and fingerprint."""
         size = min(MAX_SHARD, max(SMALL_SHARD, -(-len(rows) // MIN_SHARDS)))
         shards = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return self.store.open_or_build_shards(
-            name,
-            stage,
-            shards,
-            self.executor,
-            version=version,
-            config=config,
-            inputs=[inputs, size],
-            track=track,
-        ).table()
+        build = partial(self.store.open_or_build_shards, name, stage, shards, self.executor, track=track)
+        artifact = build(version=version, config=config, inputs=[inputs, size])
+        return artifact.table(), artifact.fingerprint
 
 
 def fingerprint_rows(table: pl.DataFrame) -> str:

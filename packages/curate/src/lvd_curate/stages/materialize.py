@@ -14,7 +14,7 @@ from lvd_curate.errors import InputError
 from lvd_curate.hashing import content_id
 from lvd_curate.locations import read_bytes
 
-VERSION = 1
+VERSION = 2
 ROW_GROUP = 100  # images: what a reader that wants one image has to load
 
 
