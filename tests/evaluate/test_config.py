@@ -24,6 +24,7 @@ def test_defaults_span_the_52_heads_of_the_paper():
         ("knn.temprature=1", "the nearest is 'knn.temperature'"),
         ("protocl=clean", "the nearest is 'protocol'"),
         ("linear.batch_size=many", "could not be converted to Integer"),
+        ("seed=-1", "seed=-1: 0 or more"),
         ("protocol=fair", "clean, dinov2"),
         ("data.label=image", "both name the column"),
         ("knn.temperature=0", "knn.temperature"),
@@ -45,6 +46,21 @@ def test_wrong_words_are_named(word, expected):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: no such file"):
         build_config(tmp_path / "none.yaml", [])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"- seed\n- 1\n", "holds no settings"),
+        (b"3", "holds no settings"),
+        (b"data:\n  name: caf\xe9\n", "not UTF-8 text"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_recipe_that_is_no_text_or_no_mapping_is_named(tmp_path, content, expected):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=rf"recipe\.yaml: {expected}"):
+        build_config(tmp_path / "recipe.yaml", [])
 
 
 def test_the_written_config_reads_back(tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from lvd_evaluate.config import LinearConfig
 from lvd_evaluate.contracts import Features
+from lvd_evaluate.errors import InputError
 from lvd_evaluate.probes.linear import (
     FeatureSet,
     choose_head,
@@ -111,6 +112,19 @@ def test_a_diverged_head_is_never_chosen():
     accuracy, _ = score_heads(heads, FeatureSet(1, False), wild, torch.arange(100))
     assert accuracy[1] == -1
     assert choose_head(wild, torch.arange(80), wild, torch.arange(80, 100), 4, config, 0).rate == 0
+
+
+def test_heads_that_all_diverge_are_said(colour_encoder):
+    train = _blobs(100, 1)
+    config = LinearConfig(min_steps=20, batch_size=32, learning_rates=(1e38,), layers=(1,), avgpool=(False,))
+    wild = dataclasses.replace(train, cls=train.cls * 1000)
+    with pytest.raises(InputError, match="all 1 heads have diverged"):
+        evaluate_linear(wild, wild, 4, colour_encoder, config, "clean", 0)
+
+
+def test_one_train_image_cannot_be_held_out(colour_encoder):
+    with pytest.raises(InputError, match="1 train image leaves none"):
+        evaluate_linear(_blobs(1, 1), _blobs(10, 2), 4, colour_encoder, CONFIG, "clean", 0)
 
 
 def test_the_accuracy_equals_scikit_learns(colour_encoder):

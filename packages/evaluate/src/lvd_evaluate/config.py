@@ -115,6 +115,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise InputError(f"protocol={self.protocol}: choose one of {', '.join(PROTOCOLS)}")
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}: 0 or more")
         _require_positive("bootstrap", self.bootstrap)
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,7 +128,8 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfi
     """Merge defaults, a recipe file and `key=value` words, in that order.
 
     Raises:
-        InputError: no such recipe, an unknown key (the nearest known one is named) or a value of the wrong type.
+        InputError: no such recipe, one that is no mapping, an unknown key (the nearest known one is named) or a value
+            of the wrong type.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -138,7 +141,7 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfi
     sources: list[Path | str] = [recipe, *overrides] if recipe else list(overrides)
     for source in sources:
         try:
-            given = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.from_dotlist([source])
+            given: Any = OmegaConf.from_dotlist([source]) if isinstance(source, str) else _read_recipe(source)
             merged = OmegaConf.merge(merged, given)
         except YAMLError as error:
             raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
@@ -147,6 +150,22 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfi
     config = OmegaConf.to_object(merged)
     assert isinstance(config, EvaluateConfig)
     return config
+
+
+def _read_recipe(path: Path) -> Any:
+    from omegaconf import DictConfig, OmegaConf
+
+    given = None
+    try:
+        given = OmegaConf.load(path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        if error.errno:  # OmegaConf's own, for a bare number, has none
+            raise
+    if not isinstance(given, DictConfig):
+        raise InputError(f"{path}: holds no settings; a recipe holds 'key: value' lines, for example 'seed: 1'")
+    return given
 
 
 def _explain(error: Any) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lvd_evaluate.config import LinearConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome
+from lvd_evaluate.errors import InputError
 from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, threads_for_step
 from lvd_evaluate.progress import track
 
@@ -51,7 +52,13 @@ class Choice:
 def evaluate_linear(
     train: Features, test: Features, num_classes: int, encoder: Encoder, config: LinearConfig, protocol: str, seed: int
 ) -> list[Outcome]:
-    """One outcome: the chosen head's predictions on test."""
+    """One outcome: the chosen head's predictions on test.
+
+    Raises:
+        InputError: too few train images to hold one out, or every head has diverged.
+    """
+    if protocol == "clean" and len(train.labels) < 2:
+        raise InputError(f"linear: {len(train.labels)} train image leaves none to choose the head on; give 2 or more")
     train, test = to_device(train, encoder.device), to_device(test, encoder.device)
     everything = torch.arange(len(train.labels))
     if protocol == "clean":
@@ -116,7 +123,8 @@ def choose_head(
             if (accuracy[rate], -loss[rate]) > best:
                 best = (accuracy[rate], -loss[rate])
                 choice = Choice(feature_set, rate, accuracy[rate], heads)
-    assert choice is not None
+    if choice is None:
+        raise InputError(f"linear: all {len(sets) * len(grid)} heads have diverged; give smaller linear.learning_rates")
     return choice
 
 
