@@ -78,16 +78,18 @@ def test_a_near_neighbour_outweighs_two_far_ones():
     assert vote(similarity, labels, [1], 2, 10.0)[0].tolist() == [0]
 
 
-def test_k_beyond_the_train_images_is_dropped_and_the_headline_falls_back(colour_encoder):
+def test_k_beyond_the_train_images_is_dropped_and_the_headline_falls_back(colour_encoder, caplog):
     values, labels = np.random.default_rng(0).normal(size=(15, 4)), np.arange(15) % 3
     outcomes = evaluate_knn(_features(values, labels), _features(values, labels), 3, colour_encoder, KnnConfig())
     assert [(outcome.setting["k"], outcome.headline) for outcome in outcomes] == [(10, True)]
+    assert "knn.headline=20 is not among the usable k (10): tables show k=10" in caplog.text
     with pytest.raises(InputError, match="there are 9 train images"):
         evaluate_knn(_features(values[:9], labels[:9]), _features(values, labels), 3, colour_encoder, KnnConfig())
 
 
-def test_twenty_neighbours_are_the_headline(colour_encoder):
+def test_twenty_neighbours_are_the_headline(colour_encoder, caplog):
     values, labels = np.random.default_rng(0).normal(size=(120, 4)), np.arange(120) % 3
     outcomes = evaluate_knn(_features(values, labels), _features(values, labels), 3, colour_encoder, KnnConfig())
     assert [outcome.setting["k"] for outcome in outcomes if outcome.headline] == [20]
+    assert "knn.headline" not in caplog.text
     assert outcomes[1].procedure == "knn-cosine-k20-t0.07-resize18-crop16"

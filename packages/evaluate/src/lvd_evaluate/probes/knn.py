@@ -32,6 +32,11 @@ def evaluate_knn(
             f"knn.neighbours={list(config.neighbours)}: there are {len(train.labels)} train images; give a smaller k"
         )
     headline = config.headline if config.headline in neighbours else neighbours[-1]
+    if headline != config.headline:
+        usable = ", ".join(map(str, neighbours))
+        logger.warning(
+            "knn.headline=%d is not among the usable k (%s): tables show k=%d", config.headline, usable, headline
+        )
     device = encoder.device
     similarity, index = nearest(_unit(test.cls[:, -1]), _unit(train.cls[:, -1]), neighbours[-1], device)
     votes = vote(similarity, train.labels[index], neighbours, num_classes, config.temperature)
