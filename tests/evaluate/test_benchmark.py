@@ -9,6 +9,7 @@ from lvd_evaluate import benchmark
 from lvd_evaluate.benchmark import run_benchmark
 from lvd_evaluate.config import build_config
 from lvd_evaluate.errors import InputError
+from lvd_evaluate.publish import hold_folder
 from lvd_evaluate.results import load_rows
 
 WORDS = ["linear.min_steps=40", "linear.epochs=0", "linear.batch_size=32", "bootstrap=500"]
@@ -178,3 +179,16 @@ def test_the_papers_protocol_is_labelled(run_folder, corpus, tmp_path):
 def test_an_unknown_probe_is_named(run_folder, corpus, tmp_path):
     with pytest.raises(InputError, match="choose among knn, linear"):
         _run(run_folder, corpus, tmp_path, probes=["knn", "svm"])
+
+
+def test_two_commands_do_not_write_into_one_folder(run_folder, corpus, tmp_path):
+    with hold_folder(tmp_path), pytest.raises(InputError, match="another command is writing here"):
+        _run(run_folder, corpus, tmp_path, probes=["knn"])
+    assert not (tmp_path / "config.yaml").exists()
+    assert _run(run_folder, corpus, tmp_path, probes=["knn"])
+
+
+def test_a_remeasured_setting_is_the_latest(run_folder, corpus, tmp_path):
+    for k in (5, 10, 5):
+        _run(run_folder, corpus, tmp_path, probes=["knn"], words=[f"knn.neighbours=[{k}]", f"knn.headline={k}"])
+    assert [row.setting["k"] for row in load_rows(tmp_path / "results.jsonl")] == [10, 10, 5, 5]

@@ -24,7 +24,7 @@ from lvd_evaluate.features import CODE_VERSION, extract_features
 from lvd_evaluate.metrics import METRICS, group_accuracy, groups_of
 from lvd_evaluate.probes.knn import evaluate_knn
 from lvd_evaluate.probes.linear import evaluate_linear
-from lvd_evaluate.publish import publish_bytes
+from lvd_evaluate.publish import hold_folder, publish_bytes
 from lvd_evaluate.results import (
     Row,
     load_predictions,
@@ -85,7 +85,7 @@ def run_benchmark(
         The rows of this invocation: the model under test first.
 
     Raises:
-        InputError: data, model or settings cannot be used.
+        InputError: data, model or settings cannot be used, or another command writes into `out`.
     """
     # ---- what is measured: one task, the model under test, its baselines -------------------------------------------
     unknown = sorted(set(probes) - set(PROBES))
@@ -95,25 +95,26 @@ def run_benchmark(
     device = find_device(config.features.device)
     encoder = load_encoder(ckpt, image_size=config.data.image_size, seed=config.seed, device=device)
     bench = Bench(load_task(data, config.data), list(dict.fromkeys(probes)), config, device, out)
-    publish_bytes(out / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+    with hold_folder(out):
+        publish_bytes(out / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
 
-    # ---- one clean pass per model, every probe on it; each finished probe is saved at once ---------------------------
-    rows = measure(bench, encoder)
-    for spec in specs[1:]:
-        del encoder  # one model in memory at a time
-        try:
-            encoder = load_encoder(spec, image_size=config.data.image_size, seed=config.seed, device=device)
-            rows += measure(bench, encoder)
-        except InputError as error:
-            reason = str(error).removeprefix(f"{spec}: ")
-            logger.warning("%s is unavailable: %s", spec, reason)
-            encoder = None  # type: ignore[assignment]
-            rows += unavailable(bench, spec, reason)
+        # ---- one clean pass per model, every probe on it; each finished probe is saved at once -----------------------
+        rows = measure(bench, encoder)
+        for spec in specs[1:]:
+            del encoder  # one model in memory at a time
+            try:
+                encoder = load_encoder(spec, image_size=config.data.image_size, seed=config.seed, device=device)
+                rows += measure(bench, encoder)
+            except InputError as error:
+                reason = str(error).removeprefix(f"{spec}: ")
+                logger.warning("%s is unavailable: %s", spec, reason)
+                encoder = None  # type: ignore[assignment]
+                rows += unavailable(bench, spec, reason)
 
-    # ---- the model under test minus each baseline, image by image ----------------------------------------------------
-    rows = [replace(row, comparisons=compare_rows(bench, row, rows)) if row.spec == ckpt else row for row in rows]
-    save_rows(bench.results, [*still_true(earlier_rows(bench), rows), *rows])
-    return rows
+        # ---- the model under test minus each baseline, image by image ------------------------------------------------
+        rows = [replace(row, comparisons=compare_rows(bench, row, rows)) if row.spec == ckpt else row for row in rows]
+        save_rows(bench.results, [*still_true(earlier_rows(bench), rows), *rows])
+        return rows
 
 
 def measure(bench: Bench, encoder: Encoder) -> list[Row]:

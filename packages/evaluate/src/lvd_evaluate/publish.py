@@ -1,12 +1,15 @@
-"""Files appear whole or not at all: write beside the target, fsync, rename."""
+"""Files appear whole or not at all: write beside the target, fsync, rename. One command at a time writes a folder."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lvd_evaluate.errors import InputError
 
 
 def publish_bytes(path: Path, content: bytes) -> None:
@@ -44,6 +47,22 @@ def publish_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def hold_folder(path: Path) -> Iterator[None]:
+    """Keep other commands out of a folder whose files are read, changed and replaced; ends with the process at latest.
+
+    Raises:
+        InputError: another command holds it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / ".lock", "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path}: another command is writing here; wait for it or give another --out") from None
+        yield
 
 
 def _sync_folder(folder: Path) -> None:
