@@ -73,6 +73,7 @@ def test_a_recipe_can_hold_everything(curate: Run, world: Path, encoder: Path, t
         (["none.yaml"], "no recipe file at none.yaml"),
         (["a.yaml", "b.yaml"], "one recipe at most"),
         (["--seeds==x"], "--seeds '=x': write NAME=PATH"),
+        (["--out={world}/" + "x" * 300], "File name too long"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
@@ -106,7 +107,7 @@ def test_a_missing_option_is_a_usage_error(curate: Run) -> None:
     assert "--out" in wrong
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EISDIR])
 def test_a_full_or_forbidden_disk_is_one_line_and_leaves_nothing_half(
     curate: Run, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -35,5 +35,13 @@ def test_what_lies_there_must_be_this_recipes_dataset(tmp_path: Path) -> None:
         check_published(out, "g")
 
 
+@pytest.mark.parametrize("data", [b"{cut", b"\xff\xfe\x00", b"[1, 2]", b'"text"'])
+def test_a_foreign_provenance_file_is_not_ours(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/provenance.json").write_bytes(data)
+    with pytest.raises(InputError, match="not this recipe's dataset"):
+        check_output(config_for(tmp_path / "pool"), tmp_path / "out")
+
+
 def test_versions_name_what_may_change_a_byte() -> None:
     assert {"python", "lvd-curate", "pillow", "torch"} <= set(library_versions())

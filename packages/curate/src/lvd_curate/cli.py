@@ -10,7 +10,8 @@ import typer
 
 from lvd_curate.errors import InputError
 
-UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}
+UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+UNUSABLE_PLACE |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 app = typer.Typer(
     name="curate",

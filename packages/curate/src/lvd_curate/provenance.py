@@ -40,6 +40,10 @@ def check_published(out: Path, fingerprint: str) -> None:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """Return what a dataset's provenance.json says; nothing for a folder without one."""
+    """Return what a dataset's provenance.json says; nothing for a folder without one of ours."""
     file = folder / "provenance.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    try:
+        said = json.loads(file.read_bytes()) if file.is_file() else {}
+    except ValueError:  # neither JSON nor text
+        return {}
+    return said if isinstance(said, dict) else {}
