@@ -1,4 +1,5 @@
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def test_a_changed_file_changes_its_stamp(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"y")
     os.utime(tmp_path / "a.jpg", (1, 1))
     assert list_images("pool", "p", str(tmp_path), tmp_path)["stamp"][0] != before
+
+
+def test_the_right_to_read_a_file_is_part_of_its_stamp(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    stamps = []
+    for mode in (0o000, 0o644):
+        (tmp_path / "a.jpg").chmod(mode)
+        stamps.append(list_images("pool", "p", str(tmp_path), tmp_path)["stamp"][0])
+        time.sleep(0.02)  # the clock of file times ticks in milliseconds
+    assert stamps[0] != stamps[1]
 
 
 @pytest.mark.parametrize("place", ["x.parquet", "data/train-0.parquet", "part.parquet"])
@@ -89,6 +100,9 @@ def test_hub_ids_are_streamed_once_with_their_original_bytes(tmp_path: Path, mon
         listing = list_images("pool", "p", "hf:owner/name:test", tmp_path)
         assert list(read_bytes(listing)) == [b"byte 0", b"byte 1", b"byte 2"]
     assert calls == [("owner/name", "test")]
+    for place in ("hf:a/b-c", "hf:a-b/c"):
+        list_images("pool", "p", place, tmp_path)
+    assert calls[1:] == [("a/b-c", "train"), ("a-b/c", "train")]
 
 
 def test_a_hub_that_cannot_be_reached_names_the_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Face dataset folder (`data/*.parquet`), or a hub id `hf:OWNER/NAME[:split]` (a p
 OWNER/NAME is taken for one), which is streamed into Parquet files in the work folder first.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -87,12 +88,16 @@ def show(path: Path, root: Path) -> str:
 
 
 def stamp(path: Path) -> int:
-    """Return a number that changes when the file does: its time of modification mixed with its size."""
+    """Return a number that changes when the file or the right to read it does: its times and its size, mixed.
+
+    It decides what is read again, never what the dataset holds.
+    """
     try:
         status = path.stat()
     except OSError:  # a broken link: screening will say so
         return 0
-    return (status.st_mtime_ns * 1_000_003 + status.st_size) % (1 << 63)
+    mixed = (status.st_mtime_ns * 1_000_003 + status.st_ctime_ns) * 1_000_003 + status.st_size
+    return mixed % (1 << 63)
 
 
 def download(location: str, downloads: Path) -> Path:
@@ -100,7 +105,8 @@ def download(location: str, downloads: Path) -> Path:
     match = HUB_ID.match(location)
     if match is None:
         raise InputError(f"no folder or file at {location}")
-    folder = downloads / re.sub(r"\W+", "-", location)
+    digest = hashlib.sha256(location.encode()).hexdigest()[:8]  # a/b-c and a-b/c must not share a folder
+    folder = downloads / "-".join((re.sub(r"\W+", "-", location), digest))
     if folder.exists():
         return folder
     draft = folder.with_name(folder.name + ".partial")
