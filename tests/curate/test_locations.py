@@ -35,6 +35,13 @@ def test_what_cannot_be_read_is_an_error_beside_the_others(tmp_path: Path) -> No
     assert here == b"x"
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.jpg")
+    (found,) = read_bytes(rows_of((tmp_path / "x.jpg", None)))
+    assert isinstance(found, OSError)
+    assert str(found) == "no regular file"
+
+
 def test_plain_binary_and_missing_values(tmp_path: Path) -> None:
     pq.write_table(pa.table({"picture": pa.array([b"a", None], pa.binary())}), tmp_path / "x.parquet")
     assert list(read_bytes(rows_of((tmp_path / "x.parquet", 0), (tmp_path / "x.parquet", 1)))) == [b"a", b""]

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
+from stat import S_ISREG
 
 import polars as pl
 import pyarrow as pa
@@ -23,6 +24,8 @@ def read_bytes(rows: pl.DataFrame) -> Iterator[bytes | OSError]:
         path = Path(os.fsdecode(file))
         try:
             if item is None:
+                if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+                    raise OSError("no regular file")
                 yield path.read_bytes()
                 continue
             if reader is None or reader.path != path:
