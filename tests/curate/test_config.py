@@ -42,6 +42,9 @@ def test_names_and_paths_may_hold_dots_commas_and_equal_signs() -> None:
         (["rebalance.levels=[5,5]"], "must fall"),
         (["embed.precision=fp8"], "fp32 or bf16"),
         (["embed=3"], "EmbedConfig"),
+        (["random_seed=-1"], "random_seed=-1: 0 to"),
+        (["random_seed=2147483632"], "random_seed=2147483632: 0 to 2147483631"),
+        (["screen.max_aspect=0.5"], "screen.max_aspect=0.5: at least 1"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_the_way_out(words: list[str], message: str) -> None:
@@ -68,3 +71,16 @@ def test_missing_and_broken_recipes(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("pool: [unclosed\n")
     with pytest.raises(InputError, match=r"bad\.yaml"):
         build_config(BuildConfig, tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match="no recipe file at"):
+        build_config(BuildConfig, tmp_path)
+    for text, message in (
+        ("- pool\n- seeds\n", "must map knobs"),
+        ("42\n", "must map knobs"),
+        ("pool: [a]\n", "merge"),
+    ):
+        (tmp_path / "other.yaml").write_text(text)
+        with pytest.raises(InputError, match=rf"other\.yaml.*{message}"):
+            build_config(BuildConfig, tmp_path / "other.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"pool: {p: caf\xe9}\n")
+    with pytest.raises(InputError, match=r"latin\.yaml is not UTF-8"):
+        build_config(BuildConfig, tmp_path / "latin.yaml")

@@ -17,7 +17,7 @@ Picture = Callable[..., Image.Image]
 def grey_of(image: Image.Image, quality: int = 95) -> np.ndarray:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
-    return decode_thumbnail(buffer.getvalue(), min_side=1, max_pixels=10**7).grey
+    return decode_thumbnail(buffer.getvalue(), min_side=1, max_pixels=10**7, max_aspect=20).grey
 
 
 def distance(left: int | None, right: int | None) -> int:

@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from lvd_curate.images import UnusableImage, decode_rgb, decode_thumbnail, encode_preview, known_extensions
 
 Picture = Callable[..., Image.Image]
-LIMITS = {"min_side": 32, "max_pixels": 10**6}
+LIMITS: dict[str, Any] = {"min_side": 32, "max_pixels": 10**6, "max_aspect": 20.0}
 
 
 def save(image: Image.Image, format: str, **options: object) -> bytes:
@@ -86,6 +87,9 @@ def test_truncated_files_have_a_reason_that_is_the_same_every_time(picture: Pict
 def test_small_and_huge_images_are_refused_before_they_are_decoded() -> None:
     with pytest.raises(UnusableImage, match="too small: 40x31 pixels"):
         decode_thumbnail(save(Image.new("RGB", (40, 31)), "PNG"), **LIMITS)
+    with pytest.raises(UnusableImage, match="too long: 32x641 pixels"):
+        decode_thumbnail(save(Image.new("RGB", (32, 641)), "PNG"), **LIMITS)
+    assert decode_thumbnail(save(Image.new("RGB", (32, 640)), "PNG"), **LIMITS).height == 640
     bomb = save(Image.new("1", (20_000, 20_000)), "PNG")
     assert len(bomb) < 100_000
     with pytest.raises(UnusableImage, match="decompression bomb: 20000x20000 pixels"):

@@ -5,7 +5,7 @@ import polars as pl
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import ScreenConfig
 from lvd_curate.stages.ingest import list_images
-from lvd_curate.stages.screen import find_exact_copies, screen
+from lvd_curate.stages.screen import find_exact_copies, screen, screen_file
 
 
 def test_every_file_is_a_row_with_a_hash_or_a_reason(world: Path, tmp_path: Path) -> None:
@@ -31,6 +31,11 @@ def test_a_file_that_vanished_is_a_row_too(tmp_path: Path) -> None:
     screened = screen(list_images("pool", "p", str(tmp_path), tmp_path), ScreenConfig())
     assert screened["reason"].to_list() == ["unreadable: No such file or directory"]
     assert screened["id"].to_list() == [None]
+
+
+def test_an_error_without_a_number_still_has_words() -> None:
+    reasons = [screen_file(error, ScreenConfig())[5] for error in (OSError("bad page\nat 7"), OSError())]
+    assert reasons == ["unreadable: bad page", "unreadable: OSError"]
 
 
 def test_the_first_of_equal_files_counts_and_seeds_are_first_when_they_are_in_the_dataset() -> None:

@@ -8,11 +8,15 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lvd_curate.errors import InputError
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 Schema = TypeVar("Schema")
+MAX_SEED = 2**31 - 16  # faiss takes 31 bits, and every level of a hierarchy the next seed
 
 
 def require(condition: bool, message: str) -> None:
@@ -27,8 +31,10 @@ class ScreenConfig:
 
     min_side: int = 32  # pixels of the shorter side; below it no crop is worth training on (CIFAR's 32 stays)
     max_pixels: int = 178_956_970  # width x height; more is refused undecoded (Pillow's limit for decompression bombs)
+    max_aspect: float = 20.0  # longer side / shorter side; a longer strip would swell when scaled to a model's input
 
     def __post_init__(self) -> None:
+        require(self.max_aspect >= 1, f"screen.max_aspect={self.max_aspect}: at least 1")
         require(self.min_side >= 1, f"screen.min_side={self.min_side}: at least 1 pixel")
         require(self.max_pixels >= 1, f"screen.max_pixels={self.max_pixels}: at least 1 pixel")
 
@@ -170,6 +176,7 @@ class BuildConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
+        require(0 <= self.random_seed < MAX_SEED, f"random_seed={self.random_seed}: 0 to {MAX_SEED - 1}")
         require(bool(self.pool), "no pool: name one with --pool PATH, or under `pool:` in the recipe")
         require(bool(self.seeds), "no seeds: name a seed set with --seeds NAME=PATH, or under `seeds:` in the recipe")
         require(
@@ -191,7 +198,8 @@ def build_config(
 ) -> Schema:
     """Merge defaults <- YAML recipe <- given values <- `dotted.key=value` words into one config dataclass.
 
-    Raises InputError for a missing recipe, an unknown key (with the nearest one) and a value of the wrong type.
+    Raises InputError for a recipe that is missing or no mapping in UTF-8, an unknown key (with the nearest one) and a
+    value of the wrong type.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -200,20 +208,36 @@ def build_config(
     merged = OmegaConf.structured(schema)
     try:
         if recipe is not None:
-            merged = OmegaConf.merge(merged, OmegaConf.load(recipe))
+            merged = OmegaConf.merge(merged, read_recipe(recipe))
         words = OmegaConf.from_dotlist(list(overrides))
         built = OmegaConf.to_object(OmegaConf.merge(merged, OmegaConf.create(dict(given or {})), words))
-    except FileNotFoundError:
-        raise InputError(f"no recipe file at {recipe}") from None
     except ConfigKeyError as error:
         known = list_keys(schema)
         nearest = difflib.get_close_matches(str(error.full_key), known, n=1, cutoff=0.0)[0]
         raise InputError(f"unknown key {error.full_key!r}; the nearest is {nearest!r}") from None
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, YAMLError, TypeError) as error:  # TypeError: a list where a mapping belongs
         first = str(error).splitlines()[0]
         raise InputError(f"{getattr(error, 'full_key', None) or recipe or 'key=value words'}: {first}") from None
     assert isinstance(built, schema)
     return built
+
+
+def read_recipe(recipe: Path) -> "DictConfig":
+    """Read a YAML file that maps knobs to values; InputError for anything else."""
+    from omegaconf import DictConfig, OmegaConf
+
+    require(recipe.is_file(), f"no recipe file at {recipe}")
+    loaded = None
+    try:
+        loaded = OmegaConf.load(recipe)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{recipe} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        if error.errno is not None:  # omegaconf's word for a lone number has none
+            raise
+    if not isinstance(loaded, DictConfig):
+        raise InputError(f"{recipe} must map knobs to values, as in `retrieve: {{neighbours: 8}}`")
+    return loaded
 
 
 def list_keys(schema: type, prefix: str = "") -> list[str]:

@@ -29,10 +29,11 @@ def known_extensions() -> frozenset[str]:
     return frozenset(ext for ext, format in Image.registered_extensions().items() if format in Image.OPEN)
 
 
-def decode_thumbnail(data: bytes, *, min_side: int, max_pixels: int) -> Thumbnail:
+def decode_thumbnail(data: bytes, *, min_side: int, max_pixels: int, max_aspect: float) -> Thumbnail:
     """Decode at the smallest size the codec offers and shrink to 32x32 grey values.
 
-    Raises UnusableImage when the bytes are no image, damaged, smaller than `min_side` or larger than `max_pixels`.
+    Raises UnusableImage when the bytes are no image, damaged, smaller than `min_side`, larger than `max_pixels`
+    or more than `max_aspect` times as long as wide.
     """
     try:
         with open_image(data, max_pixels) as image:
@@ -42,6 +43,10 @@ def decode_thumbnail(data: bytes, *, min_side: int, max_pixels: int) -> Thumbnai
                 width, height = height, width
             if min(width, height) < min_side:
                 raise UnusableImage(f"too small: {width}x{height} pixels")
+            if max(width, height) > max_aspect * min(
+                width, height
+            ):  # scaled to a model's side it would fill the memory
+                raise UnusableImage(f"too long: {width}x{height} pixels")
             image.draft("L", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))  # JPEG only: decode at 1/2, 1/4 or 1/8
             grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
             small = grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)

@@ -8,7 +8,7 @@ from lvd_curate.hashing import content_id, perceptual_hash, shrink_thumbnail
 from lvd_curate.images import UnusableImage, decode_thumbnail
 from lvd_curate.locations import read_bytes
 
-VERSION = 1
+VERSION = 2
 
 
 def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
@@ -20,14 +20,21 @@ def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
 def screen_file(data: bytes | OSError, config: ScreenConfig) -> tuple[object, ...]:
     """Return the SCREENED values of one file."""
     if isinstance(data, OSError):
-        return None, None, None, None, None, f"unreadable: {data.strerror}", None, None
+        return None, None, None, None, None, f"unreadable: {describe_error(data)}", None, None
     identity = content_id(data)
     try:
-        seen = decode_thumbnail(data, min_side=config.min_side, max_pixels=config.max_pixels)
+        seen = decode_thumbnail(
+            data, min_side=config.min_side, max_pixels=config.max_pixels, max_aspect=config.max_aspect
+        )
     except UnusableImage as reason:
         return identity, len(data), None, None, None, str(reason), None, None
     fingerprint, thumbnail = perceptual_hash(seen.grey), shrink_thumbnail(seen.grey)
     return identity, len(data), seen.format, seen.width, seen.height, None, fingerprint, thumbnail
+
+
+def describe_error(error: OSError) -> str:
+    """Say why a file cannot be read: in the system's words, or those of the library that met a damaged file."""
+    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def find_exact_copies(files: pl.DataFrame, *, seeds_first: bool) -> pl.DataFrame:
