@@ -43,11 +43,12 @@ class SelfDistillation(nn.Module):
             self.student["backbone"].mask_token.requires_grad_(False)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
         self.patch_head = "ibot_head" if "ibot_head" in self.student else "dino_head"
+        self.cls_center: Center | None = None
+        self.patch_center: Center | None = None
         if config.teacher.centering == "ema":
             momentum = config.teacher.center_momentum
             self.cls_center = Center(config.dino_head.prototypes, momentum)
-            if loss.ibot:
-                self.patch_center = Center(getattr(config, self.patch_head).prototypes, momentum)
+            self.patch_center = Center(getattr(config, self.patch_head).prototypes, momentum) if loss.ibot else None
 
     def train(self, mode: bool = True) -> SelfDistillation:
         """Training mode for the student; the teacher always stays in eval mode (no stochastic depth)."""
@@ -76,7 +77,7 @@ class SelfDistillation(nn.Module):
 
         dino_global, dino_local = dino_loss(cls_targets, dino_head(cls).unflatten(0, (-1, batch)), student_temperature)
         losses = {"dino_global": weights.dino * dino_global, "dino_local": weights.dino * dino_local}
-        if weights.ibot:
+        if patch_targets is not None:
             patches = tokens[0].patches.flatten(0, 1)[masked]  # [M, D]
             counts = masks.sum(1, keepdim=True).expand_as(masks).flatten()[masked]
             logits = self.student[self.patch_head](patches)
@@ -88,23 +89,20 @@ class SelfDistillation(nn.Module):
         return losses
 
     @torch.no_grad()
-    def targets(self, global_crops: Tensor, masked: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Teacher assignments of the unmasked global crops: cls [2, B, K] and, where masked, patches [M, K']."""
-        teacher = self.config.teacher
+    def targets(self, global_crops: Tensor, masked: Tensor, temperature: float) -> tuple[Tensor, Tensor | None]:
+        """Teacher assignments of the unmasked global crops: cls [2, B, K]; with iBOT patches [M, K']."""
         (tokens,) = self.teacher["backbone"]([global_crops])
-        cls_logits = self.teacher["dino_head"](tokens.cls)
-        patch_logits = (
-            self.teacher[self.patch_head](tokens.patches.flatten(0, 1)[masked]) if self.config.loss.ibot else None
-        )
-        if teacher.centering == "ema":
-            cls = self.cls_center(cls_logits, temperature)
-            patches = cls if patch_logits is None else self.patch_center(patch_logits, temperature)
-        else:
-            cls = sinkhorn_knopp(cls_logits, temperature, teacher.sinkhorn_iterations)
-            patches = (
-                cls if patch_logits is None else sinkhorn_knopp(patch_logits, temperature, teacher.sinkhorn_iterations)
-            )
+        cls = self._assign(self.teacher["dino_head"](tokens.cls), self.cls_center, temperature)
+        patches = None
+        if self.config.loss.ibot:
+            patch_logits = self.teacher[self.patch_head](tokens.patches.flatten(0, 1)[masked])
+            patches = self._assign(patch_logits, self.patch_center, temperature)
         return cls.unflatten(0, (2, -1)), patches
+
+    def _assign(self, logits: Tensor, center: Center | None, temperature: float) -> Tensor:
+        if center is not None:
+            return center(logits, temperature)
+        return sinkhorn_knopp(logits, temperature, self.config.teacher.sinkhorn_iterations)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:

@@ -39,6 +39,7 @@ def pretrain(config: PretrainConfig) -> Path:
     run = Path(config.out)
     source = open_images(config.data)
     facts = {"dataset": source.fingerprint, "images": len(source), "global_batch": config.optim.batch_size * world}
+
     # ---- student, teacher, optimizer: the same initial weights on every rank ----------------------------------------
     torch.manual_seed(config.seed)
     method = SelfDistillation(config)
@@ -47,25 +48,24 @@ def pretrain(config: PretrainConfig) -> Path:
     photometry = Photometry(config.augment, accelerator.device)
 
     # ---- go on where the last run stopped ----------------------------------------------------------------------------
-    checkpoint = newest_checkpoint(run / "checkpoints")
-    done = 0
+    checkpoint, done = newest_checkpoint(run / "checkpoints"), 0
     if checkpoint is not None:
         state = read_state(checkpoint)
         check_same_data(state, facts, checkpoint)
-        load_checkpoint(checkpoint, model, optimizer.optimizer)
         done = state["step"]
     loader = build_loader(source, config, done, rank, world)
     if accelerator.is_main_process:
         claim_run_folder(run, config, started=checkpoint is not None)
     accelerator.wait_for_everyone()
+    if checkpoint is not None:
+        load_checkpoint(checkpoint, model, optimizer.optimizer)
 
     def save(step: int) -> None:
         with explain_failed_writes(run / "checkpoints"):
             if accelerator.is_main_process:
                 export_model(run, step, method.teacher, config, facts)
-            save_checkpoint(
-                run / "checkpoints", step, model, optimizer.optimizer, facts
-            )  # last: it says the step is done
+            # After the model: a checkpoint says that its step is done.
+            save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
             if accelerator.is_main_process:
                 prune_checkpoints(run / "checkpoints", config.save.keep)
         accelerator.wait_for_everyone()
