@@ -56,7 +56,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         app()
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:  # the second: a diverged run, stopped before the step
         _stop(str(error))
     except OSError as error:
         if error.errno not in DISK_ERRORS:
