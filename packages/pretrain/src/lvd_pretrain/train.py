@@ -162,7 +162,7 @@ def check_same_data(state: dict[str, Any], facts: dict[str, Any], checkpoint: Pa
 def check_finite(losses: dict[str, torch.Tensor], norms: dict[str, torch.Tensor], step: int) -> None:
     """Stop before a step writes non-finite weights; gradients are means over ranks, so all ranks stop together."""
     if not all(bool(torch.isfinite(norm)) for norm in norms.values()):
-        terms = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+        terms = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
         raise FloatingPointError(f"step {step}: gradients are not finite ({terms}); the last checkpoint is intact")
 
 
