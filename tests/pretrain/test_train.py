@@ -137,7 +137,7 @@ def test_the_literal_command_and_the_module_form_run(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_copies_instead_of_two_ranks_is_refused(tiny):
+def test_a_sharded_launch_is_refused(tiny):
     result = launch("--num_processes", "2", "--use_fsdp", "pretrain", *words(tiny("optim.steps=1")))
     assert result.returncode != 0
-    assert "pretrain: error" in result.stderr + result.stdout
+    assert "pretrain: error: FSDP was asked for" in result.stderr + result.stdout

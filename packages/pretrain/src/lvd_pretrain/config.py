@@ -217,20 +217,18 @@ class PretrainConfig:
                 f"optim.batch_size={self.optim.batch_size}: KoLeo needs at least 2 images per process; "
                 "raise the batch or set loss.koleo=0"
             )
-        for name, value in (("steps", self.optim.steps), ("batch_size", self.optim.batch_size)):
-            if value < 1:
-                raise InputError(f"optim.{name}={value}: must be at least 1")
-        for name, value in (
-            ("save.every", self.save.every),
-            ("save.keep", self.save.keep),
-            ("log_every", self.log_every),
-        ):
-            if value < 1:
-                raise InputError(f"{name}={value}: must be at least 1")
 
     def _bounds(self) -> Iterator[tuple[str, float, float, float]]:
         many = 2.0**31
         yield "seed", self.seed, 0, many
+        for name, count in (
+            ("optim.steps", self.optim.steps),
+            ("optim.batch_size", self.optim.batch_size),
+            ("save.every", self.save.every),
+            ("save.keep", self.save.keep),
+            ("log_every", self.log_every),
+        ):
+            yield name, count, 1, many
         yield "data.workers", self.data.workers, 0, 1024
         yield "model.registers", self.model.registers, 0, 1024
         yield "crops.local_number", self.crops.local_number, 0, 1024
