@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -30,6 +30,14 @@ class Mapper(Protocol):
         ...
 
 
+class Workbench(NamedTuple):
+    """What a stage that cuts its own work into pieces is given."""
+
+    folder: Path  # for whole files (`write_whole`): a run that was killed finds them here and goes on behind them
+    executor: Mapper
+    max_bytes: int  # of memory that the stage may take, all processes together
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A complete table on disk."""
@@ -37,9 +45,17 @@ class Artifact:
     path: Path
     fingerprint: str
 
-    def table(self) -> pl.DataFrame:
-        """Read all shards, in order."""
-        return pl.concat([pl.read_parquet(file) for file in sorted(self.path.glob("*.parquet"))])
+    def files(self) -> list[Path]:
+        """Return the shards, in order."""
+        return sorted(self.path.glob("shard-*.parquet"))
+
+    def table(self, columns: list[str] | None = None) -> pl.DataFrame:
+        """Read all shards, in order; only some columns where they are named."""
+        return pl.concat([pl.read_parquet(file, columns=columns) for file in self.files()])
+
+    def matrix(self, column: str) -> Path:
+        """Return the .npy file that holds a column of equally long vectors, a row for every row of the table."""
+        return self.path / f"{column}.npy"
 
 
 class ArtifactStore:

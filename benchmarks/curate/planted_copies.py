@@ -1,6 +1,6 @@
 """How many edited copies, and how many strangers, the hashes of `curate build-lvd` take for copies.
 
-    python packages/curate/benchmarks/planted_copies.py PHOTOGRAPHS.parquet [STEP]
+    python benchmarks/curate/planted_copies.py PHOTOGRAPHS.parquet [STEP]
 
 Edits every STEP-th photograph (default 4) in each way, compares it with its original, and then all photographs with
 one another. Prints the share of copies found and the pairs of strangers with their correlation.
