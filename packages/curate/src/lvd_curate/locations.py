@@ -1,80 +1,83 @@
-"""Getting at the original bytes of images that the listing names: plain files and rows of Parquet files."""
+"""Getting at the original bytes of images that the listing names: plain files, members of tars, rows of tables."""
 
 import os
-from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
-from stat import S_ISREG
+from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lvd_curate.errors import InputError
+from lvd_curate.file_names import NO_FILE, is_regular
+from lvd_curate.table_images import TableImages
+
+MAX_BYTES = 1 << 30  # of one image; a longer file would fill the memory and is no photograph
 
 
 def read_bytes(rows: pl.DataFrame) -> Iterator[bytes | OSError]:
-    """Yield the bytes of each row of a LISTING, in order; an unreadable file yields its OSError.
+    """Yield the bytes of each row of a LISTING, in order; what cannot be read yields its OSError.
 
-    Rows of one Parquet file should stand together and ascend: each row group is then read once.
+    Rows of one file should stand together and ascend: each part of it is then read once.
     """
-    reader: ParquetImages | None = None
-    for file, item in zip(rows["file"], rows["item"], strict=True):
-        path = Path(os.fsdecode(file))
-        try:
-            if item is None:
-                if not S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
-                    raise OSError("no regular file")
-                yield path.read_bytes()
-                continue
-            if reader is None or reader.path != path:
-                reader = ParquetImages(path)
-            yield reader.read(item)
-        except OSError as error:
-            yield error
+    holder = Holder()
+    try:
+        for file, item, size, fault in rows.select("file", "item", "size", "fault").iter_rows():
+            try:
+                if fault is not None:
+                    raise OSError(fault)
+                yield holder.read_file(file) if item is None else holder.read_item(file, item, size)
+            except OSError as error:
+                yield error
+            except pa.ArrowException as error:
+                yield OSError(f"damaged table: {(str(error).splitlines() or [type(error).__name__])[0]}")
+    finally:
+        holder.close()
 
 
-def find_image_column(path: Path, schema: pa.Schema) -> str:
-    """Name the column that holds image bytes: a struct with a `bytes` field or plain binary.
+class Holder:
+    """Keeps the file open in which the last item lay: the next one is likely to lie there too."""
 
-    `image` and `img` win over others; any other choice must be the only one. Raises InputError otherwise.
-    """
-    found = [field.name for field in schema if holds_bytes(field.type)]
-    for name in ("image", "img"):
-        if name in found:
-            return name
-    if len(found) == 1:
-        return found[0]
-    what = f"several columns of bytes ({', '.join(found)}), none named image" if found else "no column of image bytes"
-    raise InputError(f"{path}: {what}; it has {', '.join(schema.names)}")
+    def __init__(self) -> None:
+        self.file = b""
+        self.archive: BinaryIO | None = None
+        self.table: TableImages | None = None
+
+    def read_file(self, file: bytes) -> bytes:
+        """Read a plain image file; OSError for what is no regular file or too large."""
+        if not is_regular(file):
+            raise OSError(NO_FILE)
+        with open(file, "rb") as stream:
+            return read_some(stream, os.fstat(stream.fileno()).st_size)
+
+    def read_item(self, file: bytes, item: int, size: int | None) -> bytes:
+        """Read an image out of a tar (its first byte, its size) or a table (its row)."""
+        if file != self.file:
+            self.close()
+            if not is_regular(file):
+                raise OSError(NO_FILE)
+            if size is None:
+                self.table = TableImages(Path(os.fsdecode(file)))
+            else:
+                self.archive = open(file, "rb")  # noqa: SIM115
+            self.file = file
+        if self.archive is None or size is None:
+            assert self.table is not None
+            return self.table.read(item)
+        self.archive.seek(item)
+        data = read_some(self.archive, size)
+        if len(data) < size:
+            raise OSError("the archive ends inside this member")
+        return data
+
+    def close(self) -> None:
+        """Let go of the open file."""
+        if self.archive is not None:
+            self.archive.close()
+        self.file, self.archive, self.table = b"", None, None
 
 
-def holds_bytes(kind: pa.DataType) -> bool:
-    """Tell whether values of this Arrow type are bytes, or a Hugging Face `Image` struct around them."""
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-class ParquetImages:
-    """Images of one Parquet file by row number, one row group in memory at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = pq.ParquetFile(path)
-        self.column = find_image_column(path, self.file.schema_arrow)
-        groups = range(self.file.metadata.num_row_groups)
-        self.starts = list(accumulate((self.file.metadata.row_group(g).num_rows for g in groups), initial=0))
-        self.group = -1
-        self.values: list[bytes | None] = []
-
-    def read(self, item: int) -> bytes:
-        """Return the bytes of one row; a row without any gives no bytes."""
-        group = bisect_right(self.starts, item) - 1
-        if group != self.group:
-            column = self.file.read_row_group(group, columns=[self.column]).column(0)
-            values = column.to_pylist()
-            self.values = [v and v["bytes"] for v in values] if pa.types.is_struct(column.type) else values
-            self.group = group
-        return self.values[item - self.starts[group]] or b""
+def read_some(stream: BinaryIO, size: int) -> bytes:
+    """Read `size` bytes unless that is more than an image may have."""
+    if size > MAX_BYTES:
+        raise OSError(f"{size:,} bytes are more than an image may have ({MAX_BYTES:,})")
+    return stream.read(size)

@@ -1,137 +1,171 @@
 """Ingest: find every input file and where its bytes lie, without reading them.
 
-An input is a folder of images (searched recursively), a Parquet file or a folder of them with image bytes, a Hugging
-Face dataset folder (`data/*.parquet`), or a hub id `hf:OWNER/NAME[:split]` (a path that is not here and looks like
-OWNER/NAME is taken for one), which is streamed into Parquet files in the work folder first.
+A location is one of these, and of a folder everything counts:
+
+- a folder, searched to the bottom: image files, the images inside `*.tar` (webdataset) and the rows of `*.parquet` and
+  `*.arrow` files that have a column of image bytes. Files of other kinds and tables without images are no input, which
+  the log says. Two kinds of folder say more exactly what they hold: a Hugging Face dataset folder is the tables in its
+  `data/` alone, one by `save_to_disk` the files its `state.json` names.
+- one such file, or a pattern of them: `shards/{000..099}.tar`, `shards/*.tar`.
+- a `.txt` list of image files, one path per line, relative to the list or absolute.
+- a hub id `hf:OWNER/NAME[:split]` (a path that is not here and looks like OWNER/NAME is taken for one), which is
+  streamed into Parquet files in the work folder first.
 """
 
 import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lvd_curate.columns import LISTING
+from lvd_curate.artifacts import publish_folder, write_whole
+from lvd_curate.columns import LISTING, Entry
 from lvd_curate.errors import InputError
+from lvd_curate.file_names import NO_FILE, is_regular, show_name, stamp_file
+from lvd_curate.folders import expand_pattern, is_pattern, list_paths, pattern_root, walk_files
+from lvd_curate.hub import WAYS, parse_hub_id, stream_hub
 from lvd_curate.images import known_extensions
-from lvd_curate.locations import find_image_column
+from lvd_curate.table_images import NoImageColumn, list_table, saved_files
+from lvd_curate.tar_images import list_tar
 
 logger = logging.getLogger(__name__)
 
-HUB_ID = re.compile(r"^(?:hf:)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.\[\]%-]+))?$")
+FRAME = 4096  # rows of a frame
 DOWNLOAD_ROWS = 500  # images per downloaded Parquet file
+TABLES = frozenset((".parquet", ".arrow"))
+COMPRESSED = re.compile(r"\.(tgz|tar\.\w+)$")
 
 
-def list_images(role: str, source: str, location: str, downloads: Path) -> pl.DataFrame:
-    """Return the LISTING of one input set, by path and row; hub sets are downloaded into `downloads` once.
+def list_images(role: str, source: str, location: str, downloads: Path) -> Iterator[pl.DataFrame]:
+    """Yield the LISTING of one input set in frames, in a fixed order; hub sets are downloaded into `downloads` once.
 
-    Raises InputError when there is nothing at the location, nothing readable, or not a single image in it.
+    Raises InputError when there is nothing at the location, nothing readable, or, at the end, not a single image in it.
     """
-    path = Path(location).absolute()
-    if location.startswith("hf:") or not path.exists():
-        path = download(location, downloads)
-    rows = list(list_parquet(path)) if find_parquet(path) else sorted(list_folder(path))
-    if not rows:
-        extensions = "no file with an image's extension and no Parquet file"
-        raise InputError(f"the {role} set {source!r} is empty: {extensions} in {location}")
-    columns = ("path", "file", "item", "stamp")
-    table = pl.DataFrame(rows, schema={name: LISTING[name] for name in columns}, orient="row")
-    return table.with_columns(role=pl.lit(role), source=pl.lit(source)).select(LISTING.names())
+    if not location.strip():
+        raise InputError(f"the {role} set {source!r} names no place; give {WAYS}")
+    columns = {name: LISTING[name] for name in Entry._fields}
+    found = Finder()
+    entries, count = found.find(location, downloads), 0
+    while rows := list(islice(entries, FRAME)):
+        count += len(rows)
+        frame = pl.DataFrame(rows, schema=columns, orient="row")
+        yield frame.with_columns(role=pl.lit(role), source=pl.lit(source)).select(LISTING.names())
+    found.report(location)
+    if not count:
+        raise found.foreign or InputError(
+            f"the {role} set {source!r} is empty: no image file, tar or table with image bytes in {location}"
+            + (f"; {found.packed}" if found.packed else "")
+        )
 
 
-def list_folder(root: Path) -> Iterator[tuple[str, bytes, None, int]]:
-    """Walk a folder of images; links to folders are not followed, so no walk is endless."""
-    if not root.is_dir():
-        raise InputError(f"{root} is neither a folder nor a Parquet file")
-    extensions, ignored, waiting = known_extensions(), 0, [root]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in extensions:
-                    yield show(Path(entry.path), root), os.fsencode(entry.path), None, stamp(Path(entry.path))
-                else:
-                    ignored += 1
-    if ignored:
-        logger.info("%s: %d files without an image's extension are no input", root, ignored)
+class Finder:
+    """Finds what is input at a location, and remembers what was not."""
 
+    def __init__(self) -> None:
+        self.images = frozenset(known_extensions())
+        self.ignored = Counter[str]()  # by suffix
+        self.foreign: NoImageColumn | None = None  # the first table without images
+        self.packed: InputError | None = None  # the first compressed archive
 
-def find_parquet(path: Path) -> list[Path]:
-    """Return the Parquet files that a path stands for: itself, its `data/` (Hugging Face), or those directly in it."""
-    if path.is_file():
-        return [path] if path.suffix == ".parquet" else []
-    return sorted(path.glob("data/*.parquet")) or sorted(path.glob("*.parquet"))
+    def find(self, location: str, downloads: Path) -> Iterator[Entry]:
+        """Yield the entries of a location in the order of its files."""
+        path = Path(location).absolute()
+        if location.startswith("hf:"):
+            yield from self.find_in(download(location, downloads))
+        elif path.exists():
+            yield from self.find_in(path)
+        elif is_pattern(location):
+            root = pattern_root(location)
+            for file in expand_pattern(location):
+                yield from self.find_in(file.absolute(), root)
+        else:
+            yield from self.find_in(download(location, downloads))
 
+    def find_in(self, path: Path, root: Path | None = None) -> Iterator[Entry]:
+        """Yield the entries of a folder or a file, named relative to `root`: the folder, or the file's."""
+        if path.is_dir():
+            tables = sorted(path.glob("data/*.parquet"), key=os.fsencode)
+            start = len(os.fsencode(root or path)) + 1
+            for file in map(os.fsencode, tables) if tables else walk_files(path):
+                yield from self.find_file(file, file[start:])
+        elif path.suffix == ".txt" and path.is_file():
+            yield from list_paths(path)
+        else:
+            file = os.fsencode(path)
+            if not path.is_file() or not (self.is_input(path.suffix.lower()) or self.is_packed(file)):
+                raise InputError(f"{path} is neither a folder nor a file of images; give {WAYS}")
+            yield from self.find_file(file, file[len(os.fsencode(root or path.parent)) + 1 :])
+            if self.packed is not None:
+                raise self.packed
 
-def list_parquet(path: Path) -> Iterator[tuple[str, bytes, int, int]]:
-    """List the rows of Parquet files as `file#row`."""
-    root = path if path.is_dir() else path.parent
-    for file in find_parquet(path):
-        try:
-            schema, rows = pq.read_schema(file), pq.read_metadata(file).num_rows
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{file} is no readable Parquet file: {error}") from error
-        find_image_column(file, schema)
-        name, location, written = show(file, root), os.fsencode(file), stamp(file)
-        yield from ((f"{name}#{row}", location, row, written) for row in range(rows))
+    def find_file(self, file: bytes, relative: bytes) -> Iterator[Entry]:
+        """Yield the entries of one file, whose name below its set is `relative`."""
+        suffix, name = os.path.splitext(relative)[1].decode("ascii", "replace").lower(), show_name(relative)
+        if suffix in self.images:
+            yield Entry(name, file, stamp_file(file))
+        elif not self.is_input(suffix) or self.is_cache(file, suffix):
+            self.ignored[suffix] += 1
+            self.is_packed(file)
+        elif not is_regular(file):
+            yield Entry(name, file, 0, fault=NO_FILE)
+        elif suffix == ".tar":
+            yield from list_tar(file, name, self.images)
+        else:
+            try:
+                yield from list_table(file, name)
+            except NoImageColumn as error:
+                self.ignored["tables without image bytes"] += 1
+                self.foreign = self.foreign or error
 
+    def is_input(self, suffix: str) -> bool:
+        """Tell whether files of this suffix may hold images."""
+        return suffix in self.images or suffix in TABLES or suffix == ".tar"
 
-def show(path: Path, root: Path) -> str:
-    """Return a path relative to its root as text, whatever bytes its name is made of."""
-    return os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
+    def is_cache(self, file: bytes, suffix: str) -> bool:
+        """Tell whether a file lies in a folder by `save_to_disk` without being part of its dataset."""
+        path = Path(os.fsdecode(file))
+        named = saved_files(path.parent) if suffix == ".arrow" else None
+        return named is not None and path.name not in named
 
+    def is_packed(self, file: bytes) -> bool:
+        """Tell whether a file is a compressed archive, and remember the first."""
+        packed = COMPRESSED.search(show_name(file).lower()) is not None
+        if packed and self.packed is None:
+            self.packed = InputError(f"{show_name(file)} is compressed, so no image in it can be read alone; unpack it")
+        return packed
 
-def stamp(path: Path) -> int:
-    """Return a number that changes when the file or the right to read it does: its times and its size, mixed.
-
-    It decides what is read again, never what the dataset holds.
-    """
-    try:
-        status = path.stat()
-    except OSError:  # a broken link: screening will say so
-        return 0
-    mixed = (status.st_mtime_ns * 1_000_003 + status.st_ctime_ns) * 1_000_003 + status.st_size
-    return mixed % (1 << 63)
+    def report(self, location: str) -> None:
+        """Say what was no input."""
+        if self.ignored:
+            kinds = ", ".join(f"{count:,} {kind or 'without suffix'}" for kind, count in self.ignored.most_common(5))
+            logger.info("%s: %s files are no input (%s)", location, f"{self.ignored.total():,}", kinds)
+        if self.packed:
+            logger.warning("%s", self.packed)
 
 
 def download(location: str, downloads: Path) -> Path:
-    """Stream a hub dataset's images into Parquet files, original bytes untouched; return their folder."""
-    match = HUB_ID.match(location)
-    if match is None:
-        raise InputError(f"no folder or file at {location}")
+    """Stream a hub dataset's images into Parquet files, original bytes untouched; return their folder.
+
+    Parts that a killed run finished stay: the stream goes on behind them.
+    """
+    parse_hub_id(location)
     digest = hashlib.sha256(location.encode()).hexdigest()[:8]  # a/b-c and a-b/c must not share a folder
     folder = downloads / "-".join((re.sub(r"\W+", "-", location), digest))
     if folder.exists():
         return folder
     draft = folder.with_name(folder.name + ".partial")
     draft.mkdir(parents=True, exist_ok=True)
-    for number, batch in enumerate(stream_hub(match["name"], match["split"] or "train", location)):
-        pq.write_table(pa.table({"image": pa.array(batch, type=pa.binary())}), draft / f"part-{number:06d}.parquet")
-    os.rename(draft, folder)
+    done = [pq.read_metadata(part).num_rows for part in sorted(draft.glob("part-*.parquet"))]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for number, batch in enumerate(stream_hub(location, sum(done), DOWNLOAD_ROWS), start=len(done)):
+        with write_whole(draft / f"part-{number:06d}.parquet") as part:
+            pq.write_table(pa.table({"image": pa.array(batch, type=kind)}), part, compression="none")
+    publish_folder(draft, folder)
     return folder
-
-
-def stream_hub(name: str, split: str, location: str) -> Iterator[list[bytes | None]]:
-    """Yield batches of the original bytes of a hub dataset's first image column."""
-    import datasets
-
-    try:
-        stream = datasets.load_dataset(name, split=split, streaming=True)
-        column = next(n for n, kind in (stream.features or {}).items() if isinstance(kind, datasets.Image))
-        batches = stream.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        for batch in batches.iter(batch_size=DOWNLOAD_ROWS):
-            yield [value and value["bytes"] for value in batch[column]]
-    except StopIteration:
-        raise InputError(f"{location}: the hub dataset {name} has no image column") from None
-    except Exception as error:  # the hub's client raises many kinds for: not found, gated, no network
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{location} is not a folder or file here, and as a hub id it cannot be reached ({first}); give a folder "
-            "of images, a Parquet file or folder, a Hugging Face dataset folder, or hf:OWNER/NAME[:split]"
-        ) from error

@@ -1,0 +1,44 @@
+"""Datasets on the Hugging Face hub: their ids, and their images as a stream."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from lvd_curate.errors import InputError
+
+HUB_ID = re.compile(r"^(?:hf:)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.\[\]%-]+))?$")
+WAYS = (
+    "a folder of images, a .tar, .parquet or .arrow file, a folder of them or a pattern such as 'shards/*.tar', a "
+    "Hugging Face dataset folder, a .txt list of paths, or hf:OWNER/NAME[:split]"
+)
+
+
+def parse_hub_id(location: str) -> tuple[str, str]:
+    """Return name and split of a hub id; InputError for what is neither here nor looks like one."""
+    match = HUB_ID.match(location)
+    if match is None:
+        raise InputError(f"no folder or file at {location}; give {WAYS}")
+    return match["name"], match["split"] or "train"
+
+
+def stream_hub(location: str, skip: int, batch_size: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield batches of `bytes` and `path` of a hub dataset's first image column, behind the first `skip` rows.
+
+    Raises InputError when the hub cannot be reached, does not know the name, or the dataset holds no images.
+    """
+    import datasets
+
+    name, split = parse_hub_id(location)
+    try:
+        stream = datasets.load_dataset(name, split=split, streaming=True)
+        column = next(n for n, kind in (stream.features or {}).items() if isinstance(kind, datasets.Image))
+        rows = stream.select_columns([column]).cast_column(column, datasets.Image(decode=False)).skip(skip)
+        for batch in rows.iter(batch_size=batch_size):
+            yield [value or {"bytes": None, "path": None} for value in batch[column]]
+    except StopIteration:
+        raise InputError(f"{location}: the hub dataset {name} has no image column") from None
+    except Exception as error:  # the hub's client raises many kinds for: not found, gated, no network
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{location} is not a folder or file here, and as a hub id it cannot be reached ({first}); give {WAYS}"
+        ) from error
