@@ -1,69 +1,71 @@
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from lvd_curate.artifacts import ArtifactStore, compute_fingerprint, lock_folder, publish_folder, write_whole
+from lvd_curate.artifacts import (
+    Artifact,
+    ArtifactStore,
+    build_table,
+    compute_fingerprint,
+    fingerprint_rows,
+    lock_folder,
+    publish_folder,
+    write_whole,
+)
 from lvd_curate.config import ScreenConfig
 from lvd_curate.errors import InputError
-from lvd_curate.executors import InlineExecutor
 
-SHARDS = [pl.DataFrame({"n": [1, 2]}), pl.DataFrame({"n": [3]})]
-
-
-def silent(_: str, __: int) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda _: None)
+TABLE = pl.DataFrame({"n": [1, 2]})
 
 
-def run(store: ArtifactStore, stage: Callable[[pl.DataFrame], pl.DataFrame], inputs: object = "a") -> pl.DataFrame:
-    return store.open_or_build_shards(
-        "double", stage, SHARDS, InlineExecutor(), version=1, config=ScreenConfig(), inputs=inputs, track=silent
-    ).table()
+def build(store: ArtifactStore, stage: Callable[[Path], pl.DataFrame], inputs: object = 1) -> Artifact:
+    return store.open_or_build("t", partial(build_table, stage), version=1, config=ScreenConfig(), inputs=inputs)
 
 
-def double(shard: pl.DataFrame) -> pl.DataFrame:
-    return shard * 2
-
-
-def never(_: pl.DataFrame) -> pl.DataFrame:
+def never(_: Path) -> pl.DataFrame:
     raise AssertionError("must not run")
 
 
 def test_a_finished_artifact_is_opened_and_another_input_makes_another(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    assert run(store, double)["n"].to_list() == [2, 4, 6]
-    assert run(store, never)["n"].to_list() == [2, 4, 6]
+    assert build(store, lambda _: TABLE).table().equals(TABLE)
+    assert build(store, never).table(["n"]).equals(TABLE)
     with pytest.raises(AssertionError, match="must not run"):
-        run(store, never, inputs="b")
+        build(store, never, inputs=2)
 
 
-def test_whole_shards_of_a_broken_run_stay(tmp_path: Path) -> None:
-    def fail_on_second(shard: pl.DataFrame) -> pl.DataFrame:
-        return double(shard) if shard["n"][0] == 1 else never(shard)
+def test_pieces_of_a_broken_run_are_found_again_and_gone_when_the_artifact_is_there(tmp_path: Path) -> None:
+    def leave_a_piece(pieces: Path) -> pl.DataFrame:
+        (pieces / "half").write_bytes(b"done")
+        raise KeyboardInterrupt
 
-    def fail_on_first(shard: pl.DataFrame) -> pl.DataFrame:
-        return double(shard) if shard["n"][0] == 3 else never(shard)
+    def go_on(pieces: Path) -> pl.DataFrame:
+        assert (pieces / "half").read_bytes() == b"done"
+        return TABLE
 
     store = ArtifactStore(tmp_path)
-    with pytest.raises(AssertionError):
-        run(store, fail_on_second)
+    with pytest.raises(KeyboardInterrupt):
+        build(store, leave_a_piece)
     assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
-    assert run(store, fail_on_first)["n"].to_list() == [2, 4, 6]
+    artifact = build(store, go_on)
+    assert [path.name for path in artifact.path.iterdir()] == ["shard-00000.parquet"]
 
 
-def test_a_stage_that_loses_rows_is_our_mistake(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="rows for a shard of"):
-        run(ArtifactStore(tmp_path), lambda shard: shard.head(0))
-
-
-def test_one_table_is_built_once(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    built = [store.open_or_build("t", lambda: SHARDS[0], version=1, config=None, inputs=1) for _ in range(2)]
-    assert built[0] == built[1]
-    assert built[0].table().equals(SHARDS[0])
+def test_equal_rows_have_equal_fingerprints_and_others_do_not() -> None:
+    rows = pl.DataFrame({"a": ["x", None], "b": [b"\xff", b""]})
+    again = pl.concat([rows[:1], rows[1:]])
+    others = [
+        rows[::-1],
+        rows.with_columns(a=pl.lit("x")),
+        rows.with_columns(a=pl.Series(["x", ""])),
+        rows.rename({"a": "c"}),
+    ]
+    assert fingerprint_rows(again) == fingerprint_rows(rows)
+    assert len({fingerprint_rows(table) for table in (rows, *others)}) == 5
 
 
 def test_fingerprints_tell_stage_version_config_and_inputs_apart() -> None:

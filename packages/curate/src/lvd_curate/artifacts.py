@@ -9,17 +9,20 @@ mark, and a build that was killed goes on after its last whole shard.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import polars as pl
+import polars.selectors as cs
 import pyarrow.parquet as pq
 
 from lvd_curate.errors import InputError
+
+PIECES = "pieces"  # what a stage needs while it works, inside the folder it builds
 
 
 class Mapper(Protocol):
@@ -65,64 +68,40 @@ class ArtifactStore:
         self.folder = folder
 
     def open_or_build(
-        self, name: str, stage: Callable[[], pl.DataFrame], *, version: int, config: object, inputs: object
+        self, name: str, build: Callable[[Path], None], *, version: int, config: object, inputs: object
     ) -> Artifact:
-        """Open the artifact with this fingerprint, or build it from the one table that `stage()` returns."""
-        fingerprint = compute_fingerprint(name, version, config, inputs)
-        path = self.folder / f"{name}-{fingerprint[:16]}"
-        if not path.exists():
-            partial_path = self.start(path)
-            write_table(stage(), partial_path / "shard-00000.parquet")
-            publish_folder(partial_path, path)
-        return Artifact(path, fingerprint)
+        """Open the artifact with this fingerprint, or have `build` fill its folder.
 
-    def open_or_build_shards(
-        self,
-        name: str,
-        stage: Callable[[pl.DataFrame], pl.DataFrame],
-        shards: Sequence[pl.DataFrame],
-        executor: Mapper,
-        *,
-        version: int,
-        config: object,
-        inputs: object,
-        track: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
-    ) -> Artifact:
-        """Open the artifact with this fingerprint, or build it shard by shard; whole shards of a killed run stay.
-
-        `stage` must be importable by name and return one row per row of its shard; `track` shows how far the work is.
+        A folder that a killed run began is handed to `build` as it was left. Whatever it puts beside the artifact, in
+        the same folder's `pieces/`, is gone when the artifact is complete.
         """
         fingerprint = compute_fingerprint(name, version, config, inputs)
         path = self.folder / f"{name}-{fingerprint[:16]}"
         if not path.exists():
-            partial_path = self.start(path)
-            jobs = [(shard, partial_path / f"shard-{number:05d}.parquet") for number, shard in enumerate(shards)]
-            with track(name, sum(map(len, shards))) as advance:
-                for rows in executor.map(partial(build_shard, stage), jobs):
-                    advance(rows)
-            publish_folder(partial_path, path)
+            draft = path.with_name(path.name + ".partial")
+            (draft / PIECES).mkdir(parents=True, exist_ok=True)
+            build(draft)
+            shutil.rmtree(draft / PIECES)
+            publish_folder(draft, path)
         return Artifact(path, fingerprint)
 
-    def start(self, path: Path) -> Path:
-        """Return the folder in which `path` is built."""
-        partial_path = path.with_name(path.name + ".partial")
-        partial_path.mkdir(parents=True, exist_ok=True)
-        return partial_path
 
-
-def build_shard(stage: Callable[[pl.DataFrame], pl.DataFrame], job: tuple[pl.DataFrame, Path]) -> int:
-    """Write one shard's table unless it is there; return its number of rows."""
-    shard, file = job
+def build_table(stage: Callable[[Path], pl.DataFrame], folder: Path) -> None:
+    """Build an artifact from the one table that `stage(pieces)` returns; it may leave whole files in `pieces`."""
+    file = folder / "shard-00000.parquet"
     if not file.exists():
-        write_table(stage(shard), file)
-    rows = pq.read_metadata(file).num_rows
-    assert rows == len(shard), f"{file}: {rows} rows for a shard of {len(shard)}"
-    return rows
+        write_table(stage(folder / PIECES), file)
 
 
 def compute_fingerprint(*parts: object) -> str:
     """Hash plain values and config dataclasses into 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()
+
+
+def fingerprint_rows(table: pl.DataFrame) -> str:
+    """Hash a table's values, whatever their order in memory; bytes count as hexadecimal."""
+    plain = table.with_columns(cs.binary().bin.encode("hex"))
+    return hashlib.sha256(plain.write_csv().encode()).hexdigest()
 
 
 def write_table(table: pl.DataFrame, file: Path) -> None:

@@ -1,9 +1,13 @@
 """Lineage: what became of every input file, and why."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
+from lvd_curate.artifacts import write_whole
+from lvd_curate.catalogue import Catalogue
 from lvd_curate.columns import DROPPED, DROPS, EXCLUDE, KEPT, LINEAGE, SEEDS
 
 NULL = pl.lit(None)
@@ -39,9 +43,9 @@ def list_touched(touches: pl.DataFrame) -> pl.DataFrame:
 def build_lineage(
     files: pl.DataFrame, drops: Sequence[pl.DataFrame], kept: pl.Series, *, include_seeds: bool
 ) -> pl.DataFrame:
-    """Return LINEAGE, one row per input file in listing order.
+    """Return LINEAGE without `path`, one row per input file in listing order.
 
-    `files` is LISTING beside SCREENED with `copy`; `drops` the DROPS of all stages in their order, of which an id's
+    `files` has role, source, `copy` and the columns of SCREENED; `drops` the DROPS of all stages in their order, of which an id's
     first counts; `kept` the ids in the dataset. The later of two files of equal bytes is a copy, whatever becomes of
     the first.
     """
@@ -60,11 +64,21 @@ def build_lineage(
     )
     first = pl.concat(drops).unique("id", keep="first", maintain_order=True)
     found = files.rename({"reason": "unusable"}).join(first, on="id", how="left", maintain_order="left")
-    lineage = found.select("id", "role", "source", "path", verdict.alias("verdict")).unnest("verdict")
+    lineage = found.select("id", "role", "source", verdict.alias("verdict")).unnest("verdict")
     status = pl.when(pl.col("reason").is_null()).then(pl.lit(KEPT)).otherwise(pl.lit(DROPPED))
-    lineage = lineage.with_columns(status=status).select(pl.col(name).cast(kind) for name, kind in LINEAGE.items())
+    columns = [pl.col(name).cast(kind) for name, kind in LINEAGE.items() if name != "path"]
+    lineage = lineage.with_columns(status=status).select(columns)
     assert lineage["stage"].null_count() == 0, "an image left without a word"
     return lineage
+
+
+def write_lineage(lineage: pl.DataFrame, catalogue: Catalogue, file: Path) -> None:
+    """Write LINEAGE as one Parquet file, whole or not at all; the paths come from the catalogue, shard by shard."""
+    schema = pl.DataFrame(schema=LINEAGE).to_arrow().schema
+    with write_whole(file) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as out:
+        for place, listed in catalogue.shards():
+            rows = lineage[place].with_columns(listed["path"]).select(LINEAGE.names())
+            out.write_table(rows.to_arrow().cast(schema))
 
 
 def when(holds: pl.Expr, stage: pl.Expr, reason: pl.Expr, partner: pl.Expr = NULL, score: pl.Expr = NULL) -> pl.Expr:

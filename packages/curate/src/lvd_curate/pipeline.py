@@ -5,51 +5,52 @@ Every step leaves a table in the work folder `OUT.work`; the same command starte
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.artifacts import ArtifactStore, compute_fingerprint, lock_folder, publish_folder, write_table
+from lvd_curate.artifacts import compute_fingerprint, fingerprint_rows, publish_folder
 from lvd_curate.columns import EXCLUDE, POOL, ROLES, SEEDS
-from lvd_curate.config import BuildConfig, ExecutionConfig
+from lvd_curate.config import BuildConfig
+from lvd_curate.copies import Looks
 from lvd_curate.errors import InputError
-from lvd_curate.executors import Executor, InlineExecutor, ProcessExecutor, available_cores
-from lvd_curate.lineage import build_lineage, list_drops, list_duplicates, list_touched, list_unembedded
+from lvd_curate.lineage import build_lineage, list_drops, list_duplicates, list_touched, list_unembedded, write_lineage
 from lvd_curate.progress import track
 from lvd_curate.provenance import check_output, check_published
 from lvd_curate.report import Tables, write_report
-from lvd_curate.stages import (
-    cluster,
-    decontaminate,
-    deduplicate,
-    embed,
-    ingest,
-    materialize,
-    rebalance,
-    retrieve,
-    screen,
+from lvd_curate.runner import Runner, open_runner
+from lvd_curate.stages import materialize, screen
+from lvd_curate.steps import (
+    STAGES,
+    Embedded,
+    ImageSet,
+    Screened,
+    cluster_images,
+    embed_images,
+    find_duplicates,
+    find_touches,
+    fingerprint_content,
+    fingerprint_encoders,
+    look_at,
+    rebalance_images,
+    retrieve_images,
+    screen_inputs,
 )
-
-STAGES = (screen, embed, deduplicate, decontaminate, cluster, retrieve, rebalance, materialize)
-MAX_SHARD, MIN_SHARDS, SMALL_SHARD = 5000, 8, 128  # images; the work is cut by their number alone, never by the workers
 
 logger = logging.getLogger(__name__)
 
 
 class Clean(NamedTuple):
-    """What deduplication and decontamination leave; pool and seeds carry id, source, embedding."""
+    """What deduplication and decontamination leave; pool and seeds carry id and source."""
 
     pool: pl.DataFrame
     seeds: pl.DataFrame
     components: pl.DataFrame  # id, component, representative, score
     touches: pl.DataFrame  # id, exclude_set, reference_id, score
     drops: list[pl.DataFrame]
-    fingerprint: str  # of the artifact that holds the embeddings
+    embedded: Embedded
 
 
 class Chosen(NamedTuple):
@@ -69,164 +70,139 @@ def build_lvd(config: BuildConfig, out: Path) -> bool:
     """
     check_output(config, out)
     work = out.with_name(out.name + ".work")
-    with lock_folder(work), open_executor(config.execution) as executor:
-        build = Build(config, ArtifactStore(work), executor, fingerprint_encoders(config, executor))
-        files = build.screen_inputs(work / "downloads")
-        fingerprint = build.fingerprint(files)
+    with open_runner(work, config.execution) as runner:
+        build = Build(config, runner, load_encoders(config, runner))
+        screened = build.screen_inputs()
+        fingerprint = build.fingerprint(screened)
         if out.exists():
             check_published(out, fingerprint)
             return False
 
-        clean = build.remove_copies(files)
+        clean = build.remove_copies(screened)
         chosen = build.choose(clean)
-        include_seeds = config.materialize.include_seeds
         drops = [*clean.drops, *chosen.drops]
-        lineage = build_lineage(files, drops, chosen.rows["id"], include_seeds=include_seeds)
-        write_table(lineage, work / "lineage.parquet")
+        include_seeds = config.materialize.include_seeds
+        lineage = build_lineage(screened.files, drops, chosen.rows["id"], include_seeds=include_seeds)
+        write_lineage(lineage, screened.catalogue, work / "lineage.parquet")
         if chosen.rows.is_empty():
             raise InputError(f"nothing is left to write; {work / 'lineage.parquet'} says why, file by file")
 
         draft = work / f"dataset-{fingerprint[:16]}"
-        build.write_images(files, chosen.rows, draft)
-        tables = Tables(files, lineage, clean.components, clean.touches, chosen.clusters, chosen.picks, chosen.rows)
+        build.write_images(screened, chosen.rows, draft)
+        write_lineage(lineage, screened.catalogue, draft / "lineage.parquet")
+        tables = Tables(screened, lineage, clean.components, clean.touches, chosen.clusters, chosen.picks, chosen.rows)
         write_report(tables, config, fingerprint, build.encoders, draft)
         publish_folder(draft, out)
     return True
 
 
+def load_encoders(config: BuildConfig, runner: Runner) -> dict[str, str]:
+    """Return SPEC -> fingerprint of every encoder the recipe names."""
+    specs = [spec for spec in (config.embed.encoder, config.deduplicate.encoder) if spec is not None]
+    return fingerprint_encoders(runner, specs, config.execution.device)
+
+
 @dataclass(frozen=True)
 class Build:
-    """The steps of one run, each a stage with its inputs, its knobs and the artifact it leaves."""
+    """The chapters of one run."""
 
     config: BuildConfig
-    store: ArtifactStore
-    executor: Executor
+    runner: Runner
     encoders: dict[str, str]  # SPEC -> fingerprint of its weights and preprocessing
 
-    def screen_inputs(self, downloads: Path) -> pl.DataFrame:
-        """Ingest and screen: return LISTING beside SCREENED with `copy`, one row per input file."""
-        sets = [(role, name, place) for role in ROLES for name, place in getattr(self.config, role).items()]
-        listing = pl.concat([ingest.list_images(role, name, place, downloads) for role, name, place in sets])
-        knobs = self.config.screen
-        inputs = [fingerprint_rows(listing.with_columns(pl.col("file").bin.encode("hex")))]
-        screened, _ = self.run_shards(
-            "screen", partial(screen.screen, config=knobs), listing, screen.VERSION, knobs, inputs
-        )
-        files = pl.concat([listing, screened], how="horizontal")
-        for role in (POOL, SEEDS):
-            mine = files.filter(pl.col("role") == role)
-            if mine["reason"].null_count() == 0:
-                raise InputError(
-                    f"the {role} hold no usable image: {mine['path'][0]} is {mine['reason'][0]}, and so on"
-                )
-        return screen.find_exact_copies(files, seeds_first=self.config.materialize.include_seeds)
+    def screen_inputs(self) -> Screened:
+        """Ingest and screen all sets: pool, seeds, excluded sets."""
+        config = self.config
+        sets = [ImageSet(role, name, place) for role in ROLES for name, place in getattr(config, role).items()]
+        return screen_inputs(self.runner, sets, config.screen, seeds_first=config.materialize.include_seeds)
 
-    def fingerprint(self, files: pl.DataFrame) -> str:
+    def fingerprint(self, screened: Screened) -> str:
         """Return what the dataset is made from: every file's bytes, the recipe, the encoders, the stages' versions."""
-        versions = {stage.__name__: stage.VERSION for stage in STAGES}
-        content = fingerprint_rows(files.select("role", "source", "path", "id"))
+        versions = {stage.__name__: stage.VERSION for stage in (*STAGES, materialize)}
+        content = fingerprint_content(screened.catalogue)
         return compute_fingerprint("dataset", versions, self.config.content(), self.encoders, content)
 
-    def remove_copies(self, files: pl.DataFrame) -> Clean:
+    def embed(self, name: str, screened: Screened, images: pl.DataFrame, spec: str | None) -> Embedded:
+        """Embed images with one of the recipe's encoders."""
+        assert spec is not None
+        encoder = (spec, self.encoders[spec])
+        return embed_images(
+            self.runner, name, screened, images, encoder, self.config.embed, self.config.execution.device
+        )
+
+    def remove_copies(self, screened: Screened) -> Clean:
         """Embed, deduplicate, decontaminate: one image per component, none that touches an excluded set."""
         config, include_seeds = self.config, self.config.materialize.include_seeds
-        usable = files.filter(pl.col("reason").is_null() & ~pl.col("copy"))
+        usable = screened.files.filter(pl.col("reason").is_null() & ~pl.col("copy"))
         is_seed = pl.col("role") == SEEDS
         own = usable.filter(pl.col("role") != EXCLUDE).with_columns(is_seed=is_seed)
         references = usable.filter(pl.col("role") == EXCLUDE)
-        embedded, semantic = self.embed("embed", own, config.embed.encoder)
+        semantic = self.embed("embed", screened, own, config.embed.encoder)
         mine = own if include_seeds else own.filter(~is_seed)
-        drops = [list_unembedded(mine, embedded)]
-        own = own.join(embedded.select("id"), on="id", maintain_order="left")
+        drops = [list_unembedded(mine, semantic.table)]
+        own = own.join(semantic.table, on="id", how="semi", maintain_order="left")
         described: list[object] = [screen.VERSION]  # what tells copies: the hashes, and a copy-detection embedding
+        copies = None
         if config.deduplicate.encoder is None:
             logger.info("deduplicate: hash-only mode (deduplicate.encoder names no copy-detection encoder)")
         else:
-            vectors, fingerprint = self.embed(
-                "embed-copies", pl.concat([own.drop("is_seed"), references]), config.deduplicate.encoder
+            everything = pl.concat([own.drop("is_seed"), references])
+            copies = self.embed("embed-copies", screened, everything, config.deduplicate.encoder)
+            described.append(copies.fingerprint)
+            drops.append(list_unembedded(mine, copies.table))
+            own, references = (
+                t.join(copies.table, on="id", how="semi", maintain_order="left") for t in (own, references)
             )
-            described.append(fingerprint)
-            drops.append(list_unembedded(mine, vectors))
-            own = own.join(vectors, on="id", maintain_order="left")
-            references = references.join(vectors, on="id", maintain_order="left")
 
         images = own if include_seeds else own.filter(~is_seed)
-        components, found = self.run_table(
-            "deduplicate",
-            partial(deduplicate.deduplicate, images, config.deduplicate),
-            deduplicate.VERSION,
-            config.deduplicate,
-            [fingerprint_rows(images.select("id", "is_seed")), *described],
-        )
-        touches = self.find_touches("decontaminate", images, components, references, found)
+        looks, others = (look_at(screened, table, copies) for table in (images, references))
+        inputs = [fingerprint_rows(images.select("id", "is_seed")), *described]
+        components, found = find_duplicates(self.runner, looks, config.deduplicate, inputs)
+        knobs = (config.deduplicate, config.decontaminate)
+        touches = find_touches(self.runner, "decontaminate", looks, components, others, knobs, found)
         if not config.decontaminate.seeds:
             touches = touches.join(images.filter("is_seed"), on="id", how="anti", maintain_order="left")
         drops += [list_duplicates(components), list_touched(touches)]
 
         rest = images.join(pl.concat(drops), on="id", how="anti", maintain_order="left")
-        guides = (
-            rest.filter(is_seed) if include_seeds else self.clean_guides(own.filter(is_seed), references, described)
-        )
-        pool, seeds = (
-            table.select("id", "source").join(embedded, on="id", maintain_order="left")
-            for table in (rest.filter(~is_seed), guides)
-        )
-        return Clean(pool, seeds, components, touches, drops, semantic)
+        if include_seeds:
+            guides = rest.filter(is_seed)
+        else:
+            guides = self.clean_guides(look_at(screened, own.filter(is_seed), copies), others, described)
+        return Clean(rest.filter(~is_seed), guides, components, touches, drops, semantic)
 
-    def find_touches(
-        self, name: str, images: pl.DataFrame, components: pl.DataFrame, references: pl.DataFrame, upstream: object
-    ) -> pl.DataFrame:
-        """Decontaminate: return what touches an excluded set."""
-        copies, knobs = self.config.deduplicate, self.config.decontaminate
-        stage = partial(decontaminate.decontaminate, images, components, references, copies, knobs)
-        inputs = [upstream, fingerprint_rows(references.select("id", "source"))]
-        return self.run_table(name, stage, decontaminate.VERSION, [copies, knobs], inputs)[0]
-
-    def clean_guides(self, seeds: pl.DataFrame, references: pl.DataFrame, described: list[object]) -> pl.DataFrame:
+    def clean_guides(self, seeds: Looks, references: Looks, described: list[object]) -> pl.DataFrame:
         """Return the seeds that may guide retrieval without being in the dataset: none that touches an excluded set."""
-        if not self.config.decontaminate.seeds:
-            return seeds
-        alone = seeds.select("id").with_row_index("component")
-        upstream = [fingerprint_rows(alone), *described]
-        touches = self.find_touches("decontaminate-seeds", seeds, alone, references, upstream)
+        config = self.config
+        if not config.decontaminate.seeds:
+            return seeds.table
+        alone = seeds.table.select("id").with_row_index("component")
+        inputs = [fingerprint_rows(alone), *described]
+        knobs = (config.deduplicate, config.decontaminate)
+        touches = find_touches(self.runner, "decontaminate-seeds", seeds, alone, references, knobs, inputs)
         logger.info("decontaminate: %d seeds touch an excluded set and guide nothing", touches["id"].n_unique())
-        return seeds.join(touches, on="id", how="anti", maintain_order="left")
+        return seeds.table.join(touches, on="id", how="anti", maintain_order="left")
 
     def choose(self, clean: Clean) -> Chosen:
         """Cluster the clean pool, retrieve what is like the seeds, and rebalance it when a target size is given."""
-        config = self.config
+        config, runner, seed = self.config, self.runner, self.config.random_seed
         if clean.pool.is_empty() or clean.seeds.is_empty():
             which = POOL if clean.pool.is_empty() else SEEDS
             raise InputError(f"nothing is left of the {which} once copies and excluded images are gone")
-        members = [fingerprint_rows(table.select("id", "source")) for table in (clean.pool, clean.seeds)]
-        everything = pl.concat([clean.pool, clean.seeds]).unique("id", keep="first", maintain_order=True)
-        clusters, clustered = self.run_table(
-            "cluster",
-            partial(cluster.cluster, clean.pool, everything, config.cluster, config.random_seed),
-            cluster.VERSION,
-            [config.cluster, config.random_seed],
-            [members, clean.fingerprint],
+        everything = pl.concat([table.select("id") for table in (clean.pool, clean.seeds)])
+        everything = everything.unique("id", keep="first", maintain_order=True)
+        embedded = clean.embedded
+        clusters, clustered = cluster_images(runner, clean.pool, everything, embedded, config.cluster, seed)
+        pool, seeds = (
+            table.select("id", "source").join(clusters, on="id", maintain_order="left")
+            for table in (clean.pool, clean.seeds)
         )
-        pool, seeds = (table.join(clusters, on="id", maintain_order="left") for table in (clean.pool, clean.seeds))
-        picks, picked = self.run_table(
-            "retrieve",
-            partial(retrieve.retrieve, pool, seeds, config.retrieve, config.random_seed),
-            retrieve.VERSION,
-            [config.retrieve, config.random_seed],
-            clustered,
-        )
+        picks, picked = retrieve_images(runner, pool, seeds, embedded, config.retrieve, seed, clustered)
         retrieved = pool.join(picks, on="id", how="semi", maintain_order="left")
-        ids = retrieved.select("id").join(clusters, on="id", maintain_order="left")
-        rows = ids.select("id", cluster=pl.concat_list("cluster"))
+        rows = retrieved.select("id", cluster=pl.concat_list("cluster"))
         drops = [list_drops(pool.join(picks, on="id", how="anti"), "retrieve", "not like any seed")]
         if config.rebalance.target_size is not None and len(retrieved):
-            balanced, _ = self.run_table(
-                "rebalance",
-                partial(rebalance.rebalance, retrieved.sort("id"), config.rebalance, config.random_seed),
-                rebalance.VERSION,
-                [config.rebalance, config.random_seed],
-                picked,
-            )
+            balanced = rebalance_images(runner, retrieved.sort("id"), embedded, config.rebalance, seed, picked)
             kept = balanced.filter("kept").join(rows, on="id", maintain_order="left")
             rows = kept.select("id", cluster=pl.concat_list("cluster", "clusters"))
             drops.append(list_drops(balanced.filter(~pl.col("kept")), "rebalance", "over its cluster's share"))
@@ -246,74 +222,15 @@ class Build:
         own = seeds.select("id", seed="source", retrieved_by=nobody, cluster=pl.concat_list("cluster"))
         return pl.concat([own, rows])
 
-    def write_images(self, files: pl.DataFrame, rows: pl.DataFrame, folder: Path) -> None:
+    def write_images(self, screened: Screened, rows: pl.DataFrame, folder: Path) -> None:
         """Materialize: write the chosen images, in the order of their ids, which is random and always the same."""
-        readable = files.filter(pl.col("reason").is_null() & ~pl.col("copy") & (pl.col("role") != EXCLUDE))
+        wanted = pl.col("reason").is_null() & ~pl.col("copy") & (pl.col("role") != EXCLUDE)
         if not self.config.materialize.include_seeds:
-            readable = readable.filter(pl.col("role") == POOL)
-        located = rows.join(readable, on="id").sort("id")
+            wanted &= pl.col("role") == POOL
+        readable = screened.files.filter(wanted).select("row", "id").join(rows, on="id", how="semi").sort("row")
+        located = screened.catalogue.load(readable["row"].to_numpy()).join(rows, on="id").sort("id")
         assert len(located) == len(rows), "every row of the dataset stands for one file"
         shard_bytes = self.config.materialize.shard_megabytes * 10**6
-        with track("materialize", len(located)) as advance:
-            materialize.materialize(located, folder, shard_bytes, self.executor, advance)
-
-    def embed(self, name: str, files: pl.DataFrame, spec: str | None) -> tuple[pl.DataFrame, str]:
-        """Return EMBEDDED, without nulls, for the distinct images of these files, and the artifact's fingerprint."""
-        assert spec is not None
-        distinct = files.unique("id", keep="first", maintain_order=True)
-        knobs, device = self.config.embed, self.config.execution.device
-        stage = partial(
-            embed.embed, encoder=spec, batch_size=knobs.batch_size, precision=knobs.precision, device=device
-        )
-        inputs = [fingerprint_rows(distinct.select("id")), self.encoders[spec]]
-        config = [knobs.batch_size, knobs.precision]
-        table, fingerprint = self.run_shards(name, stage, distinct, embed.VERSION, config, inputs)
-        return table.drop_nulls(), fingerprint
-
-    def run_table(
-        self, name: str, stage: Callable[[], pl.DataFrame], version: int, config: object, inputs: object
-    ) -> tuple[pl.DataFrame, str]:
-        """Run a stage that needs its whole input at once, or open what it left; return its table and fingerprint.
-
-        `inputs` holds the fingerprints of what it reads, so that whatever changes upstream makes it run anew.
-        """
-        artifact = self.store.open_or_build(name, stage, version=version, config=config, inputs=inputs)
-        return artifact.table(), artifact.fingerprint
-
-    def run_shards(
-        self,
-        name: str,
-        stage: Callable[[pl.DataFrame], pl.DataFrame],
-        rows: pl.DataFrame,
-        version: int,
-        config: object,
-        inputs: object,
-    ) -> tuple[pl.DataFrame, str]:
-        """Run a stage over shards of its input, or open what it left; return its table and fingerprint."""
-        size = min(MAX_SHARD, max(SMALL_SHARD, -(-len(rows) // MIN_SHARDS)))
-        shards = [rows[start : start + size] for start in range(0, len(rows), size)]
-        build = partial(self.store.open_or_build_shards, name, stage, shards, self.executor, track=track)
-        artifact = build(version=version, config=config, inputs=[inputs, size])
-        return artifact.table(), artifact.fingerprint
-
-
-def fingerprint_rows(table: pl.DataFrame) -> str:
-    """Hash a table's values."""
-    return compute_fingerprint(table.columns, table.rows())
-
-
-def fingerprint_encoders(config: BuildConfig, executor: Executor) -> dict[str, str]:
-    """Load each encoder once, before any work, so that one that cannot be read stops the run here."""
-    specs = [spec for spec in (config.embed.encoder, config.deduplicate.encoder) if spec is not None]
-    load = partial(embed.fingerprint_encoder, device=config.execution.device)
-    return dict(zip(specs, executor.map(load, specs), strict=True))
-
-
-@contextmanager
-def open_executor(config: ExecutionConfig) -> Iterator[Executor]:
-    """Yield the engine that runs shards."""
-    if config.engine == "inline":
-        yield InlineExecutor()
-        return
-    with ProcessExecutor(config.workers or available_cores()) as executor:
-        yield executor
+        shards = materialize.split_by_bytes(located, shard_bytes)
+        with track("materialize", len(located), len(shards)) as advance:
+            materialize.materialize(shards, folder, self.runner.executor, advance)

@@ -1,0 +1,118 @@
+"""Work cut into shards, each finished for good: a table per shard, and columns of equally long vectors as one matrix.
+
+A shard's Parquet file is written last and whole: it is the mark that the shard is done. Vectors (embeddings,
+thumbnails) lie beside it as raw rows until all shards are there; then they become one .npy file that later stages map.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from lvd_curate.artifacts import PIECES, Mapper, write_table, write_whole
+from lvd_curate.errors import InputError, ShardsFailed
+
+Track = Callable[[str, int, int], AbstractContextManager[Callable[[int, int], None]]]
+
+
+class Piece(Protocol):
+    """Rows of a table on disk, cheap to send to the process that reads them."""
+
+    def load(self) -> pl.DataFrame:
+        """Read the rows."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __str__(self) -> str: ...
+
+
+class ShardStage(NamedTuple):
+    """A function from the rows of a piece to as many rows, importable by name, and what is special about its table."""
+
+    run: Callable[[pl.DataFrame], pl.DataFrame]
+    matrices: Mapping[str, str] = {}  # columns of equally long bytes that become a .npy file, with their dtype
+    bad: pl.Expr = pl.lit(False)  # which of its rows stand for images it could do nothing with
+    fallback: Callable[[pl.DataFrame, str], pl.DataFrame] | None = None  # rows and an error -> rows set aside
+
+
+def build_shards(
+    name: str, stage: ShardStage, pieces: Sequence[Piece], executor: Mapper, track: Track, set_aside: bool, folder: Path
+) -> None:
+    """Fill an artifact's folder, a shard per piece; shards that a killed run finished stay.
+
+    A shard that fails three times does not stop the others. In the end InputError names the failed ones; with
+    `set_aside` their rows become those of the stage's fallback, where it has one.
+    """
+    jobs = [(piece, folder / f"shard-{number:05d}.parquet") for number, piece in enumerate(pieces)]
+    try:
+        with track(name, sum(map(len, pieces)), len(pieces)) as advance:
+            for rows, bad in executor.map(partial(build_shard, stage), jobs):
+                advance(rows, bad)
+    except ShardsFailed as failed:
+        if not set_aside or stage.fallback is None:
+            raise InputError(describe_failures(name, pieces, failed, set_aside=stage.fallback is not None)) from failed
+        for number, error in failed.errors.items():
+            replaced = stage._replace(run=partial(stage.fallback, error=error))
+            build_shard(replaced, jobs[number])
+    for column, dtype in stage.matrices.items():
+        join_matrix(folder, column, np.dtype(dtype))
+
+
+def describe_failures(name: str, pieces: Sequence[Piece], failed: ShardsFailed, *, set_aside: bool) -> str:
+    """Say which shards failed and what can be done."""
+    listed = "; ".join(f"shard {number} ({pieces[number]}): {error}" for number, error in failed.errors.items())
+    way = ", or execution.set_aside=true to go on without these images" if set_aside else ""
+    return f"{name}: {listed}. Each failed three times; all others are finished. Give the same command again{way}"
+
+
+def build_shard(stage: ShardStage, job: tuple[Piece, Path]) -> tuple[int, int]:
+    """Write one shard's table unless it is there; return how many rows it has and how many are bad."""
+    piece, file = job
+    if file.exists():
+        return len(piece), int(pl.scan_parquet(file).select(stage.bad.sum()).collect().item())
+    table = stage.run(piece.load())
+    assert len(table) == len(piece), f"{file}: {len(table)} rows for a shard of {len(piece)}"
+    for column, dtype in stage.matrices.items():
+        rows = stack_rows(table[column], np.dtype(dtype))
+        with write_whole(raw_file(file, column)) as stream:
+            np.save(stream, rows)
+        table = table.with_columns(pl.col(column).is_not_null())
+    write_table(table, file)
+    return len(table), int(table.select(stage.bad.sum()).item())
+
+
+def raw_file(file: Path, column: str) -> Path:
+    """Name the raw rows of a shard's column."""
+    return file.parent / PIECES / f"{file.stem}.{column}.npy"
+
+
+def stack_rows(column: pl.Series, dtype: np.dtype) -> np.ndarray:
+    """Return equally long bytes as [N, D], zeros where there are none; D is 0 where no row has any."""
+    width = int(column.bin.size().max() or 0)  # type: ignore[arg-type]
+    joined = b"".join(value if value is not None else bytes(width) for value in column)
+    return np.frombuffer(joined, dtype=dtype).reshape(len(column), -1 if width else 0)
+
+
+def join_matrix(folder: Path, column: str, dtype: np.dtype) -> None:
+    """Write the raw rows of all shards, in order, as one .npy file [M, D]."""
+    file = folder / f"{column}.npy"
+    if file.exists():
+        return
+    parts = [np.load(raw_file(shard, column), mmap_mode="r") for shard in sorted(folder.glob("shard-*.parquet"))]
+    width = max((part.shape[1] for part in parts), default=0)
+    with write_whole(file) as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(stream, header | {"shape": (sum(map(len, parts)), width)})
+        for part in parts:
+            stream.write(part.tobytes() if part.shape[1] else bytes(len(part) * width * dtype.itemsize))
+
+
+def count_rows(files: Sequence[Path]) -> list[int]:
+    """Return how many rows each Parquet file has."""
+    return [pq.read_metadata(file).num_rows for file in files]
