@@ -74,3 +74,56 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "pool/b" / name).write_bytes(data)
     (root / "pool/b/notes.txt").write_text("no image and no input")
     return root
+
+
+def write_model(file: Path, inputs: list, nodes: list, outputs: list, constants: dict[str, np.ndarray]) -> Path:
+    """Write an ONNX file from (name, shape) of its inputs and outputs, its nodes and its constants."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    values = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in part] for part in (inputs, outputs)]
+    weights = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", *values, weights)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def redness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of open_nsfw's layout that scores sigmoid(mean(red - blue) / 64)."""
+    from onnx.helper import make_node
+
+    nodes = [
+        make_node("ReduceMean", ["pixels"], ["mean"], axes=[1, 2], keepdims=0),
+        make_node("MatMul", ["mean", "weight"], ["logits"]),
+        make_node("Softmax", ["logits"], ["scores"], axis=1),
+    ]
+    weight = np.array([[0, -1], [0, 0], [0, 1]]) / 64  # blue, green, red -> safe, not safe
+    file = tmp_path_factory.mktemp("models") / "redness.onnx"
+    inputs, outputs = [("pixels", ["B", 224, 224, 3])], [("scores", ["B", 2])]
+    return write_model(file, inputs, nodes, outputs, {"weight": weight})
+
+
+@pytest.fixture(scope="session")
+def lamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of CenterFace's layout, its input declared as small as the published one's.
+
+    Every bright cell of 4 x 4 pixels is a "face" of 16 x 24 pixels (width x height) around that cell's middle.
+    """
+    from onnx.helper import make_node
+
+    nodes = [
+        make_node("Conv", ["pixels", "grey", "bias"], ["light"], kernel_shape=[4, 4], strides=[4, 4]),
+        make_node("Sigmoid", ["light"], ["heat"]),
+        make_node("Conv", ["pixels", "none", "logs"], ["size"], kernel_shape=[4, 4], strides=[4, 4]),
+        make_node("Conv", ["pixels", "none", "zero"], ["offset"], kernel_shape=[4, 4], strides=[4, 4]),
+    ]
+    constants = {
+        "grey": np.full((1, 3, 4, 4), 8 / 255 / 48),
+        "bias": np.array([-6]),
+        "none": np.zeros((2, 3, 4, 4)),
+        "logs": np.log([6, 4]),
+        "zero": np.zeros(2),
+    }
+    outputs = [("heat", [10, 1, 8, 8]), ("size", [10, 2, 8, 8]), ("offset", [10, 2, 8, 8])]
+    file = tmp_path_factory.mktemp("models") / "lamps.onnx"
+    return write_model(file, [("pixels", [10, 3, 32, 32])], nodes, outputs, constants)

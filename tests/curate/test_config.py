@@ -45,6 +45,10 @@ def test_names_and_paths_may_hold_dots_commas_and_equal_signs() -> None:
         (["random_seed=-1"], "random_seed=-1: 0 to"),
         (["random_seed=2147483632"], "random_seed=2147483632: 0 to 2147483631"),
         (["screen.max_aspect=0.5"], "screen.max_aspect=0.5: at least 1"),
+        (["moderate.nsfw_threshold=0.8"], "needs scores: set moderate.nsfw to open_nsfw or onnx:FILE"),
+        (["moderate.nsfw=open_nsfw", "moderate.nsfw_threshold=80"], "moderate.nsfw_threshold=80.0: 0 to 1"),
+        (["moderate.blur_faces=true"], "needs boxes: set moderate.faces"),
+        (["moderate.face_threshold=1"], "moderate.face_threshold=1.0: between 0 and 1"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_the_way_out(words: list[str], message: str) -> None:

@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from lvd_curate.columns import LISTING, MODERATED
 from lvd_curate.errors import InputError
 from lvd_curate.executors import InlineExecutor
 from lvd_curate.hashing import content_id
 from lvd_curate.stages.ingest import list_images
-from lvd_curate.stages.materialize import materialize, split_by_bytes
+from lvd_curate.stages.materialize import build_group, dataset_schema, materialize, split_by_bytes
 
 PICKS = pl.List(pl.Struct({"seed_id": pl.String, "rank": pl.Int32, "similarity": pl.Float32}))
 
@@ -76,3 +77,36 @@ def test_an_input_that_changed_meanwhile_is_refused(world: Path, tmp_path: Path)
     with pytest.raises(InputError, match=r"a\.jpg changed while the dataset was built"):
         write(rows, tmp_path / "out")
     assert list((tmp_path / "out/data").iterdir()) == []
+
+
+def test_only_images_with_faces_are_written_anew(world: Path) -> None:
+    files = sorted((world / "pool/a").iterdir())[:4]
+    data = [file.read_bytes() for file in files]
+    face = {"left": 0.2, "top": 0.2, "width": 0.5, "height": 0.5, "score": 0.9}
+    given = pl.DataFrame([{"source": "p", "path": file.name, "file": bytes(file)} for file in files], schema=LISTING)
+    rows = given.with_columns(
+        id=pl.Series([content_id(item) for item in data]),
+        seed=pl.lit(None, dtype=pl.String),
+        retrieved_by=pl.Series([[]] * 4, dtype=PICKS),
+        cluster=pl.Series([[0]] * 4, dtype=pl.List(pl.Int32)),
+    )
+    faces = pl.Series("faces", [[face], [], None, [face, face]], dtype=MODERATED["faces"])
+    reordered = rows.with_columns(faces)[[3, 0, 2, 1]]
+    table = build_group(reordered, dataset_schema())
+    assert table["id"].to_pylist() == reordered["id"].to_list()  # of the original bytes, blurred or not
+    written = [image["bytes"] for image in table["image"].to_pylist()]
+    assert [content_id(item) for item in written[2:]] == reordered["id"].to_list()[2:]
+    assert not set(written[:2]) & set(data)
+    plain = build_group(rows, dataset_schema())
+    assert [image["bytes"] for image in plain["image"].to_pylist()] == data
+
+
+def test_bytes_are_checked_before_they_are_blurred(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes((world / "pool/a/00.jpg").read_bytes())
+    face = {"left": 0.2, "top": 0.2, "width": 0.5, "height": 0.5, "score": 0.9}
+    rows = pl.DataFrame([{"source": "p", "path": "a.jpg", "file": bytes(tmp_path / "a.jpg")}], schema=LISTING)
+    rows = rows.with_columns(
+        id=pl.lit(content_id(b"another file")), faces=pl.Series([[face]], dtype=MODERATED["faces"])
+    )
+    with pytest.raises(InputError, match=r"a\.jpg changed while the dataset was built"):
+        build_group(rows, dataset_schema())

@@ -57,7 +57,7 @@ EMBEDDED = pl.Schema({"id": pl.String, "embedding": pl.Binary})
 
 # What the moderation models say, null where none was asked. Faces are fractions of the upright image, best first.
 FACE = pl.Schema([(name, pl.Float32()) for name in ("left", "top", "width", "height", "score")])
-MODERATED = pl.Schema({"id": pl.String, "nsfw": pl.Float32, "faces": pl.List(pl.Struct(FACE))})
+MODERATED = pl.Schema({"id": pl.String(), "nsfw": pl.Float32(), "faces": pl.List(pl.Struct(FACE))})
 
 # Why an image left, said once by the stage that dropped it. `partner` is the image it was compared with.
 DROPS = pl.Schema({"id": pl.String, "stage": pl.String, "reason": pl.String, "partner": pl.String, "score": pl.Float32})

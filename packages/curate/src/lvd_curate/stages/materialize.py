@@ -1,4 +1,4 @@
-"""Materialize: write the chosen images as Dataset v1, original bytes untouched, and the lineage of every input file."""
+"""Materialize: write the chosen images as Dataset v1, original bytes untouched but where faces are to be blurred."""
 
 import os
 from collections.abc import Callable
@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lvd_curate.artifacts import Mapper, write_whole
+from lvd_curate.blurring import blur_faces
 from lvd_curate.errors import InputError
 from lvd_curate.hashing import content_id
 from lvd_curate.locations import read_bytes
 
-VERSION = 2
+VERSION = 3
 ROW_GROUP = 100  # images: what a reader that wants one image has to load
 
 
@@ -70,6 +71,7 @@ def write_shard(job: tuple[pl.DataFrame, Path], schema: pa.Schema) -> int:
 
 def build_group(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """Read the bytes of some rows, in reading order, and lay them beside their columns."""
+    faces = rows["faces"].to_list() if "faces" in rows.columns else [None] * len(rows)
     placed = rows.with_row_index("place").sort("file", "item", nulls_last=True)
     images: list[dict[str, object]] = [{} for _ in range(len(rows))]
     for place, identity, path, data in zip(
@@ -77,7 +79,8 @@ def build_group(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     ):
         if isinstance(data, OSError) or content_id(data) != identity:
             raise InputError(f"{path} changed while the dataset was built; start the same command again")
-        images[place] = {"bytes": data, "path": os.path.basename(path)}
+        shown = blur_faces(data, faces[place]) if faces[place] else data
+        images[place] = {"bytes": shown, "path": os.path.basename(path)}
     columns = rows.select("id", "source", "seed", "retrieved_by", "cluster").to_arrow()
     arrays = {name: columns.column(name) for name in columns.column_names} | {"image": pa.array(images)}
     return pa.table({field.name: arrays[field.name].cast(field.type) for field in schema}, schema=schema)
