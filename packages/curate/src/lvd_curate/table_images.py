@@ -4,6 +4,7 @@ import json
 import os
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -133,13 +134,18 @@ def list_table(file: bytes, name: str) -> Iterator[Entry]:
     Raises InputError for a damaged table, and what `find_image_column` raises.
     """
     path, stamp = Path(os.fsdecode(file)), stamp_file(file)
-    try:
+    with name_damage(path):
         table = open_table(path)
         column = find_image_column(path, table.schema)
-        yield from (
-            Entry(f"{name}#{row}" + (f"/{original}" if original else ""), file, stamp, row)
-            for row, original in enumerate(read_names(table, column))
-        )
+        for row, original in enumerate(read_names(table, column)):
+            yield Entry(f"{name}#{row}" + (f"/{original}" if original else ""), file, stamp, row)
+
+
+@contextmanager
+def name_damage(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into an InputError that names it; errors of the place stay."""
+    try:
+        yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
