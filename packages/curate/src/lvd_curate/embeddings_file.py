@@ -53,9 +53,7 @@ class Embeddings:
         wanted, back = np.unique(rows[rows >= 0], return_inverse=True)
         found = np.full((len(rows), self.dim), np.nan, dtype=np.float16)
         found[rows >= 0] = to_unit(self.vectors.take(wanted))[back]
-        finite: np.ndarray = np.isfinite(found).all(axis=1)
-        data = found.astype("<f2")
-        return [data[place].tobytes() if good else None for place, good in enumerate(finite)]
+        return [vector.tobytes() if np.isfinite(vector).all() else None for vector in found.astype("<f2")]
 
     def find_rows(self, files: pl.DataFrame) -> np.ndarray:
         """Return the row of each image's vector, int64 [N]; -1 where no embedding is given."""
