@@ -1,88 +1,125 @@
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pytest
 
+from lvd_curate.card import write_card
+from lvd_curate.columns import LINEAGE, PICKS
 from lvd_curate.config import BuildConfig, EmbedConfig
-from lvd_curate.report import count_funnel, gather_groups, gather_retrieved, render, size_category
+from lvd_curate.errors import InputError
+from lvd_curate.report import LISTED, list_failed, list_lineage, write_report
+from lvd_curate.story import CLUSTERS, COMPONENTS, TOUCHES
 
-EVIL = "<script>alert(1)</script>"
+RECIPE = BuildConfig(pool={"web": "x"}, seeds={"mine": "y"}, embed=EmbedConfig(encoder="z"))
 
 
-def counts() -> dict[str, object]:
-    return {
-        "files": {"pool": 1000, "seeds": 1, "exclude": 0},
-        "images": {"pool": 0, "seeds": 1},
-        "funnel": {"pool": [{"stage": "screen", "dropped": 1000, "left": 0}], "seeds": []},
-        "reasons": [{"stage": "screen", "reason": EVIL, "files": 1000}],
-        "duplicate_groups": 0,
-        "largest_group": 1,
-        "touched": {},
-        "retrieved": [],
-        "effective_clusters": {"dataset": 1.0},
-        "clusters": 1,
+@pytest.fixture(scope="module")
+def page(told: Path) -> str:
+    write_report(told)
+    return (told / "report.html").read_text()
+
+
+@pytest.fixture
+def one_image(tmp_path: Path, dataset_writer: Callable[..., Path]) -> Path:
+    """A seed is the whole dataset; no pool image was retrieved, none is a copy, nothing was excluded."""
+    one = "a" * 64
+    lineage = [(one, "seeds", "mine", "1.jpg", "kept", "materialize", None, None, None)]
+    tables = {
+        "lineage": pl.DataFrame(lineage, schema=LINEAGE, orient="row"),
+        "components": pl.DataFrame([(one, 0, one, 1.0)], schema=COMPONENTS, orient="row"),
+        "touches": TOUCHES.to_frame(),
+        "clusters": CLUSTERS.to_frame(),
+        "picks": PICKS.to_frame(),
+        "rows": pl.DataFrame({"id": [one], "cluster": [[0]]}, schema_overrides={"cluster": pl.List(pl.Int32)}),
     }
+    return dataset_writer(tmp_path / "one", tables, RECIPE)
 
 
-def view() -> dict[str, object]:
-    config = BuildConfig(pool={EVIL: "x"}, seeds={"s": "y"}, embed=EmbedConfig(encoder=EVIL)).content()
-    pictures = {"retrieved": [], "groups": [], "previews": {}, "paths": {}, "bars": [], "tallest": 1}
-    return {"name": EVIL, "mode": "hash-only mode", "config": config, "counts": counts(), "size": "n<1K", **pictures}
+def test_nothing_from_the_data_becomes_markup(page: str) -> None:
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.jpg" in page  # as a file name and as a set's name
+    assert "<i>model" not in page
+    assert "<b>bold" not in page
+    assert page.count("<script") == page.count("</script") == 2  # the rows and the search, nothing that came in
+    rows = re.search(r'<script type="application/json" id="rows">(.*?)</script>', page)
+    assert rows is not None
+    paths = [row[1] for row in json.loads(rows[1])["rows"]]
+    assert "<script>alert(1)</script>.jpg" in paths
 
 
-def test_nothing_from_the_data_becomes_markup_and_nothing_is_fetched() -> None:
-    page = render("report.html.j2", view())
-    assert EVIL not in page
-    assert "&lt;script&gt;" in page
-    assert not re.search(r"<(script|link|iframe)|(src|href)=\"(?!data:)", page)
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    assert not re.search(r"<(link|iframe|object)\b", page)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert "http" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
 
-def test_a_page_and_a_card_without_anything_to_show() -> None:
-    page = render("report.html.j2", view())
-    for words in ("Nothing was retrieved", "No two images are near-duplicates", "None was given"):
+def test_every_chapter_is_filled(page: str) -> None:
+    for words in (
+        "The 50 largest groups",
+        "part of a larger one, cut at 0.72",
+        "Images that deduplicate drops at each threshold",
+        "objects, per seed image",
+        "objects, per cluster",
+        "birds, per seed image",
+        "Worst neighbours",
+        "Best neighbours",
+        "rebalancing, level 2",
+        "images from 0.8 on were dropped",
+        "broken/0.jpg",
+    ):
         assert words in page
-    card = render("card.md.j2", view())
+    assert page.count("<svg") == 6 + 1  # two curves, four histograms, the balance
+    assert page.count('class="none"') > 0  # one image has no preview: its name stands there
+
+
+def test_the_same_dataset_gives_the_same_page(told: Path, page: str) -> None:
+    write_report(told)
+    assert (told / "report.html").read_text() == page
+
+
+def test_one_image_without_copies_or_picks(one_image: Path) -> None:
+    write_report(one_image)
+    page = (one_image / "report.html").read_text()
+    for words in ("Nothing was retrieved", "No two images are near-duplicates", "None was given", "All 1 files"):
+        assert words in page
+    write_card(one_image)
+    card = (one_image / "README.md").read_text()
     assert card.startswith("---\ntags:\n")
     assert "configs:" not in card  # with it, `datasets` would cache by folder name and card alone
-    assert "None was given" in card
+    assert "1 images: 1 seeds as they are and 0 retrieved" in card
 
 
-def test_the_funnel_ends_with_what_is_kept() -> None:
-    lineage = pl.DataFrame({"stage": ["screen", "retrieve", "materialize"], "status": ["dropped", "dropped", "kept"]})
-    steps = {step["stage"]: (step["dropped"], step["left"]) for step in count_funnel(lineage)}
-    assert steps["screen"] == (1, 2)
-    assert steps["decontaminate"] == (0, 2)
-    assert steps["retrieve"] == (1, 1)
-    assert steps["materialize"] == (0, 1)
-
-
-def test_galleries_show_the_largest_groups_and_every_seed_set() -> None:
-    components = pl.DataFrame(
+def test_a_long_lineage_is_shown_by_its_beginnings() -> None:
+    count = LISTED * 2
+    table = pl.DataFrame(
         {
-            "id": list("abcdef"),
-            "component": [0, 0, 0, 3, 4, 4],
-            "representative": list("aaadee"),
-            "score": [1.0, 0.9, 0.95, 1.0, 1.0, 0.99],
+            "id": [f"{row:064x}" for row in range(count)],
+            "role": ["pool"] * (count - 1) + ["exclude"],
+            "status": ["kept", *["dropped"] * (count - 1)],
+            **{name: [None] * count for name in ("source", "path", "stage", "reason", "partner_id", "score")},
         }
     )
-    groups = gather_groups(components)
-    assert [group["head"] for group in groups] == [{"id": "a", "note": "3 images"}, {"id": "e", "note": "2 images"}]
-    assert [member["id"] for member in groups[0]["members"]] == ["c", "b"]
-    picks = pl.DataFrame(
-        {"id": ["x", "y", "x"], "seed_set": ["s", "s", "t"], "seed_id": ["1", "1", "2"], "similarity": [0.5, 0.7, 0.6]}
-    )
-    rows = gather_retrieved(picks)
-    assert {row["head"]["note"] for row in rows} == {"s", "t"}
-    assert [member["note"] for member in rows[0]["members"]] == ["0.70", "0.50"]
+    listed = list_lineage(table.lazy().cast(dict(LINEAGE)))
+    assert listed["total"] == count
+    assert listed["count"] == LISTED // 5 + 2
+    assert listed["rows"][0][-1] == "0" * 16
+    assert listed["rows"][-1][-1] == f"{count - 1:064x}"[:16]
 
 
-def test_size_categories_are_the_hubs() -> None:
-    sizes = {0: "n<1K", 999: "n<1K", 1000: "1K<n<10K", 142_109_386: "100M<n<1B", 10**10: "100M<n<1B"}
-    assert {images: size_category(images) for images in sizes} == sizes
+def test_unusable_files_are_counted_by_reason_with_an_example(told: Path) -> None:
+    failed = list_failed(pl.scan_parquet(told / "lineage.parquet"))
+    assert [(row["reason"], row["files"], row["example"]) for row in failed] == [
+        ("damaged", 14, "broken/b0.jpg"),
+        ("empty file", 7, "broken/a0.jpg"),
+        ("not an image", 7, "broken/0.jpg"),
+    ]
 
 
-def test_templates_are_part_of_the_package() -> None:
-    import lvd_curate
-
-    folder = Path(str(lvd_curate.__file__)).parent / "templates"
-    assert {file.name for file in folder.iterdir()} == {"card.md.j2", "report.html.j2"}
+@pytest.mark.parametrize("missing", ["provenance.json", "lineage.parquet", "story/picks.parquet"])
+def test_a_folder_that_is_no_dataset(missing: str, one_image: Path) -> None:
+    (one_image / missing).unlink()
+    with pytest.raises(InputError, match=Path(missing).name):
+        write_report(one_image)

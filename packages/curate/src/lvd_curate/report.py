@@ -1,214 +1,81 @@
-"""What a finished dataset tells a reader: lineage.parquet, provenance.json, README.md (its card) and report.html.
+"""report.html: a dataset for people's eyes, in one file that needs nothing else.
 
-Nothing here depends on the clock or the machine's name: the same inputs give the same bytes.
+It is made from the dataset's own folder alone, so it can be made again anywhere, long after the inputs are gone.
+Nothing in it depends on the clock or the machine's name: the same dataset gives the same bytes.
 """
 
 import base64
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import polars as pl
 
-from lvd_curate.artifacts import write_table, write_whole
-from lvd_curate.columns import DROPPED, EXCLUDE, KEPT, POOL, ROLES, SEEDS
-from lvd_curate.config import BuildConfig
-from lvd_curate.images import encode_preview
-from lvd_curate.kmeans import effective_clusters
-from lvd_curate.locations import read_bytes
-from lvd_curate.provenance import library_versions
+from lvd_curate.card import describe
+from lvd_curate.charts import draw_balance, draw_curves, draw_scores, draw_sizes
+from lvd_curate.columns import DROPPED, EXCLUDE, KEPT, POOL, SEEDS
+from lvd_curate.counts import count_sizes
+from lvd_curate.galleries import choose_shown, gather_pictures
+from lvd_curate.pages import write_page
+from lvd_curate.story import Story, name_images, open_lineage, open_story
 
-SHOWN_SEEDS, SHOWN_PICKS = 16, 8  # rows and columns of the picture of what was retrieved
-SHOWN_GROUPS, SHOWN_MEMBERS = 16, 10
-SHOWN_CLUSTERS = 200  # bars
-PREVIEW_SIDE = 96  # pixels
-
-
-class Tables(NamedTuple):
-    """The tables that a run leaves, as the pipeline knows them."""
-
-    files: pl.DataFrame  # LISTING beside SCREENED
-    lineage: pl.DataFrame
-    components: pl.DataFrame
-    touches: pl.DataFrame
-    clusters: pl.DataFrame
-    picks: pl.DataFrame
-    rows: pl.DataFrame  # id, seed, retrieved_by, cluster: the dataset
+LISTED = 2000  # rows of the lineage that can be searched in the page
+ID_DIGITS = 16  # of an id that the page shows; `curate explain` takes it
+DUPLICATE = pl.col("id") != pl.col("representative")
 
 
-def write_report(
-    tables: Tables, config: BuildConfig, fingerprint: str, encoders: dict[str, str], folder: Path
-) -> dict[str, Any]:
-    """Write everything but the images into a dataset's folder and return the counts."""
-    counts = count_everything(tables)
-    provenance = {
-        "fingerprint": fingerprint,
-        "config": config.content(),
-        "encoders": encoders,
-        "counts": counts,
-        "versions": library_versions(),
-    }
-    view = {"name": config_name(config), "mode": copy_mode(config), "config": config.content(), "counts": counts}
-    view["size"] = size_category(len(tables.rows))
-    write_table(tables.lineage, folder / "lineage.parquet")
-    write_text(json.dumps(provenance, indent=2) + "\n", folder / "provenance.json")
-    write_text(render("card.md.j2", view), folder / "README.md")
-    write_text(render("report.html.j2", view | draw_pictures(tables)), folder / "report.html")
-    return counts
+def write_report(folder: Path) -> None:
+    """Write report.html into a dataset's folder; InputError when it is none."""
+    view, story, lineage = describe(folder), open_story(folder), open_lineage(folder)
+    shown = choose_shown(story)
+    view |= {"pictures": gather_pictures(story), "previews": load_previews(story, shown)}
+    view |= {"names": load_names(lineage, shown), "charts": draw_charts(story, lineage)}
+    view |= {"failed": list_failed(lineage), "listed": list_lineage(lineage)}
+    write_page("report.html.j2", view, folder / "report.html")
 
 
-def copy_mode(config: BuildConfig) -> str:
-    """Say what decided which images are copies."""
-    if config.deduplicate.encoder is None:
-        return "hash-only mode: sha256 and perceptual hashes, no copy-detection encoder"
-    return f"hashes and the copy-detection encoder {config.deduplicate.encoder}"
-
-
-def size_category(images: int) -> str:
-    """Return the Hugging Face hub's word for a dataset of this size."""
-    words = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
-    return words[min(len(words) - 1, max(0, len(str(images)) - 3))]
-
-
-def config_name(config: BuildConfig) -> str:
-    """Name a dataset after its pools and seed sets."""
-    return f"{', '.join(config.pool)} curated with {', '.join(config.seeds)}"
-
-
-def count_everything(tables: Tables) -> dict[str, Any]:
-    """Return the funnel and what every stage has to say in numbers, as plain values."""
-    lineage, pool = tables.lineage, tables.lineage.filter(pl.col("role") == POOL)
-    kept = lineage.filter(pl.col("status") == KEPT)
-    clean = pool.filter(pl.col("stage").is_in(["retrieve", "rebalance", "materialize"]))
-    sizes = tables.components.group_by("component").len()["len"]
+def draw_charts(story: Story, lineage: pl.LazyFrame) -> dict[str, Any]:
+    """Return the shapes of all charts by name."""
+    kept = lineage.filter(pl.col("status") == KEPT).select("id")
     return {
-        "files": {role: lineage.filter(pl.col("role") == role).height for role in ROLES},
-        "images": {role: kept.filter(pl.col("role") == role).height for role in (POOL, SEEDS)},
-        "funnel": {role: count_funnel(lineage.filter(pl.col("role") == role)) for role in (POOL, SEEDS)},
-        "reasons": count_reasons(lineage.filter(pl.col("role") != EXCLUDE)),
-        "duplicate_groups": sizes.filter(sizes > 1).len(),
-        "largest_group": int(sizes.max() or 0),  # type: ignore[arg-type]
-        "touched": dict(tables.touches.group_by("exclude_set").len().sort("exclude_set").rows()),
-        "retrieved": count_picks(tables.picks),
-        "effective_clusters": {
-            "clean pool": count_effective(tables.clusters, clean["id"]),
-            "retrieved": count_effective(tables.clusters, tables.picks["id"].unique()),
-            "dataset": count_effective(tables.clusters, tables.rows["id"]),
-        },
-        "clusters": tables.clusters["cluster"].n_unique(),
+        "curves": draw_curves(story.curves),
+        "copies": draw_scores(story.components.filter(DUPLICATE), "score"),
+        "sizes": draw_sizes(count_sizes(story.components, "component")),
+        "similarities": draw_scores(story.picks, "similarity"),
+        "balance": draw_balance(story.clusters, kept),
+        "nsfw": draw_scores(story.moderation, "nsfw"),
     }
 
 
-def count_funnel(lineage: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return what each stage dropped of one role's files and what was left after it."""
-    left, steps = lineage.height, []
-    for stage in ("screen", "embed", "deduplicate", "decontaminate", "retrieve", "rebalance", "materialize"):
-        dropped = lineage.filter((pl.col("stage") == stage) & (pl.col("status") == DROPPED)).height
-        left -= dropped
-        steps.append({"stage": stage, "dropped": dropped, "left": left})
-    return steps
+def load_previews(story: Story, ids: list[str]) -> dict[str, str]:
+    """Return the previews that there are, as data URIs by id."""
+    found = story.previews.filter(pl.col("id").is_in(ids)).collect()
+    return {identity: "data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for identity, jpeg in found.rows()}
 
 
-def count_reasons(lineage: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return how often each reason was given, details after a colon left out."""
-    plain = lineage.drop_nulls("reason").with_columns(pl.col("reason").str.split(":").list.first())
-    return (
-        plain.group_by("stage", "reason")
-        .len("files")
-        .sort("files", "stage", "reason", descending=[True, False, False])
-        .to_dicts()
-    )
+def load_names(lineage: pl.LazyFrame, ids: list[str]) -> dict[str, str]:
+    """Return set and path of each image's first file by id."""
+    return {identity: f"{source}: {path}" for identity, _, source, path in name_images(lineage, ids).rows()}
 
 
-def count_picks(picks: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return, per seed set and mode, how many picks were made and how many images they are; the rest collided."""
-    groups = picks.group_by("seed_set", "mode", maintain_order=True)
-    similarity = pl.col("similarity").mean().round(4)
-    return groups.agg(picks=pl.len(), images=pl.col("id").n_unique(), mean_similarity=similarity).to_dicts()
+def list_failed(lineage: pl.LazyFrame) -> list[dict[str, Any]]:
+    """Return why files were no usable images, how many of each set, and the first of them by name."""
+    failed = lineage.filter((pl.col("stage") == "screen") & pl.col("reason").is_not_null())
+    failed = failed.filter(pl.col("reason") != "exact copy")
+    plain = failed.with_columns(pl.col("reason").str.split(":").list.first())
+    groups = plain.group_by("role", "source", "reason").agg(files=pl.len(), example=pl.col("path").min())
+    order = ["files", "role", "source", "reason"]
+    return groups.collect(engine="streaming").sort(order, descending=[True, False, False, False]).to_dicts()
 
 
-def count_effective(clusters: pl.DataFrame, ids: pl.Series) -> float:
-    """Return the effective number of clusters that these images cover."""
-    return round(effective_clusters(clusters.filter(pl.col("id").is_in(ids.to_list()))["cluster"].to_numpy()), 2)
-
-
-def draw_pictures(tables: Tables) -> dict[str, Any]:
-    """Return the galleries and bars of the report, images inlined."""
-    retrieved, groups = gather_retrieved(tables.picks), gather_groups(tables.components)
-    shown = {entry["id"] for row in [*retrieved, *groups] for entry in [row["head"], *row["members"]]}
-    files = tables.files.filter(pl.col("id").is_in(list(shown)) & pl.col("reason").is_null())
-    files = files.unique("id", keep="first", maintain_order=True).sort("file", "item", nulls_last=True)
-    previews = {}
-    for identity, data in zip(files["id"], read_bytes(files), strict=True):
-        if isinstance(data, OSError):
-            raise data
-        previews[identity] = "data:image/jpeg;base64," + base64.b64encode(encode_preview(data, PREVIEW_SIDE)).decode()
-    bars = tables.clusters.filter(pl.col("id").is_in(tables.rows["id"].to_list()))
-    before, after = (table.group_by("cluster").len() for table in (tables.clusters, bars))
-    sizes = (
-        before.join(after, on="cluster", how="left", suffix="_kept")
-        .fill_null(0)
-        .sort("len", "cluster", descending=[True, False])
-    )
-    return {
-        "retrieved": retrieved,
-        "groups": groups,
-        "previews": previews,
-        "paths": dict(files.select("id", "path").rows()),
-        "bars": sizes.head(SHOWN_CLUSTERS).to_dicts(),
-        "tallest": int(sizes["len"].max() or 1),  # type: ignore[arg-type]
-    }
-
-
-def gather_retrieved(picks: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return some seeds, every set in turn, with the pool images they brought, most alike first."""
-    best = picks.sort("seed_id", -pl.col("similarity"), "id").unique(["seed_id", "id"], maintain_order=True)
-    seeds = best.select("seed_set", "seed_id").unique(maintain_order=True)
-    seeds = seeds.with_columns(turn=pl.int_range(pl.len()).over("seed_set")).sort("turn", "seed_set").head(SHOWN_SEEDS)
-    return [
-        {
-            "head": {"id": seed_id, "note": seed_set},
-            "members": [
-                {"id": identity, "note": f"{similarity:.2f}"}
-                for identity, similarity in best.filter(pl.col("seed_id") == seed_id)
-                .select("id", "similarity")
-                .head(SHOWN_PICKS)
-                .rows()
-            ],
-        }
-        for seed_set, seed_id, _ in seeds.rows()
-    ]
-
-
-def gather_groups(components: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return the largest groups of near-duplicates, the image that stands for each first."""
-    sizes = components.group_by("component").len().filter(pl.col("len") > 1)
-    groups = []
-    for component, size in sizes.sort("len", "component", descending=[True, False]).head(SHOWN_GROUPS).rows():
-        members = components.filter(pl.col("component") == component).sort(-pl.col("score"), "id")
-        head = members["representative"][0]
-        others = members.filter(pl.col("id") != head).select("id", "score").head(SHOWN_MEMBERS).rows()
-        groups.append(
-            {
-                "head": {"id": head, "note": f"{size} images"},
-                "members": [{"id": identity, "note": f"{score:.2f}"} for identity, score in others],
-            }
-        )
-    return groups
-
-
-def render(template: str, view: dict[str, Any]) -> str:
-    """Fill in a template; everything that comes from data is escaped in HTML."""
-    loader = jinja2.PackageLoader("lvd_curate", "templates")
-    escape = jinja2.select_autoescape(["html.j2"])
-    environment = jinja2.Environment(
-        loader=loader, autoescape=escape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(template).render(view)
-
-
-def write_text(text: str, file: Path) -> None:
-    """Write a text file, whole or not at all."""
-    with write_whole(file) as stream:
-        stream.write(text.encode())
+def list_lineage(lineage: pl.LazyFrame) -> dict[str, Any]:
+    """Return the first rows of every role and status, LISTED in all at most, and how many rows there are."""
+    total = lineage.select(pl.len()).collect().item()
+    ends = [(POOL, KEPT), (POOL, DROPPED), (SEEDS, KEPT), (SEEDS, DROPPED), (EXCLUDE, DROPPED)]
+    numbered = lineage.with_row_index("row")
+    wanted = [(pl.col("role") == role) & (pl.col("status") == status) for role, status in ends]
+    most = LISTED if total <= LISTED else LISTED // len(ends)
+    rows = pl.concat([numbered.filter(which).head(most).collect() for which in wanted]).sort("row")
+    short = (pl.col(name).str.head(ID_DIGITS).alias(name) for name in ("id", "partner_id"))
+    table = rows.with_columns(*short, pl.col("score").cast(pl.Float64).round(3))
+    columns = ["source", "path", "status", "stage", "reason", "score", "partner_id", "id"]
+    return {"total": total, "count": len(table), "columns": columns, "rows": table.select(columns).rows()}
