@@ -182,6 +182,9 @@ def test_a_vector_of_another_length_names_its_row(tmp_path: Path) -> None:
 def test_missing_and_damaged_files_say_the_ways(tmp_path: Path) -> None:
     np.save(tmp_path / "alone.npy", VECTORS)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "alone.npy").read_bytes()[:500])
+    header = bytearray((tmp_path / "alone.npy").read_bytes())
+    header[12:60] = b"(" * 48
+    (tmp_path / "header.npy").write_bytes(header)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     (tmp_path / "latin.txt").write_bytes(b"\xe9")
     np.save(tmp_path / "latin.npy", VECTORS)
@@ -190,6 +193,7 @@ def test_missing_and_damaged_files_say_the_ways(tmp_path: Path) -> None:
         "x.csv": "no known kind of file; give embeddings:FILE",
         "alone.npy": r"alone\.npy has no names: put alone\.txt or alone\.parquet beside it",
         "cut.npy": "no readable .npy matrix: mmap length is greater than file size",
+        "header.npy": "no readable .npy matrix",
         "bad.parquet": "no readable Parquet file",
         "latin.npy": "not UTF-8 text",
     }.items():

@@ -52,6 +52,15 @@ def test_names_in_a_table_are_not_trusted(tmp_path: Path) -> None:
     assert [entry.path for entry in found] == ["x#0/up.jpg", "x#1/y.png", "x#2/a\\nb", "x#3"]
 
 
+def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+    names = pa.StringArray.from_buffers(1, pa.array([0, 6], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff.jpg"[:6]))
+    image = pa.StructArray.from_arrays([pa.array([b"data"]), names], ["bytes", "path"])
+    pq.write_table(pa.table({"image": image}), tmp_path / "x.parquet")
+    (entry,) = list_table(os.fsencode(tmp_path / "x.parquet"), "x")
+    assert entry.path == "x#0/a\\xff.jpg"
+    assert TableImages(tmp_path / "x.parquet").read(0) == b"data"
+
+
 def test_no_more_is_decoded_than_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_images(tmp_path, "parquet", 1000, 500)
     asked: list[tuple[int, int]] = []

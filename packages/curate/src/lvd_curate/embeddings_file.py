@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from lvd_curate.artifacts import write_whole
 from lvd_curate.errors import InputError
-from lvd_curate.table_images import Table, name_damage, open_table
+from lvd_curate.table_images import Table, is_text, name_damage, open_table
 from lvd_curate.vector_sources import NpyVectors, TableVectors, VectorSource
 
 PREFIX = "embeddings:"
@@ -125,8 +124,8 @@ def read_embeddings(file: str, folder: Path) -> tuple[pl.DataFrame, Path]:
 
 def to_unit(vectors: np.ndarray) -> np.ndarray:
     """Scale rows to length one, float16 [N, D]; NaN where a row holds no direction: zero, NaN or infinite."""
-    wide = vectors.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
+        wide = vectors.astype(np.float64)
         unit: np.ndarray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float16)
     return unit
 
@@ -152,9 +151,8 @@ def read_table_names(file: Path, table: Table) -> pl.DataFrame:
     if key[:1] not in (["id"], ["path"]):
         raise InputError(f"{file} has neither a column id nor path, only {', '.join(table.schema.names)}")
     for name in key:
-        kind = table.schema.field(name).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise InputError(f"{file}: column {name} is {kind}, not text")
+        if not is_text(table.schema.field(name).type):
+            raise InputError(f"{file}: column {name} is {table.schema.field(name).type}, not text")
     with name_damage(file):
         columns = {name: [text for values in table.read_from(0, name) for text in values.to_pylist()] for name in key}
     return pl.DataFrame(columns, schema=dict.fromkeys(key, pl.String))

@@ -146,7 +146,7 @@ def name_damage(path: Path) -> Iterator[None]:
     """Turn what pyarrow raises for a damaged file into an InputError that names it; errors of the place stay."""
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         first = show_name((str(error).splitlines() or [type(error).__name__])[0])
@@ -156,11 +156,18 @@ def name_damage(path: Path) -> Iterator[None]:
 def read_names(table: Table, column: str) -> Iterator[str]:
     """Yield the original file name of every row without its folders; empty where the table does not say."""
     kind = table.schema.field(column).type
-    if not (pa.types.is_struct(kind) and kind.get_field_index("path") >= 0) or not table.num_rows:
+    place = kind.get_field_index("path") if pa.types.is_struct(kind) else -1
+    if place < 0 or not is_text(kind.field(place).type):
         yield from ("" for _ in range(table.num_rows))
         return
     for values in table.read_from(0, column, "path"):
-        yield from (show_name(str(name or "").replace("\\", "/").rpartition("/")[2]) for name in values.to_pylist())
+        for name in values.cast(pa.large_binary()).to_pylist():  # as bytes: what calls itself text need not be UTF-8
+            yield show_name((name or b"").replace(b"\\", b"/").rpartition(b"/")[2])
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether values of this Arrow type are text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def saved_files(folder: Path) -> set[str] | None:
@@ -193,11 +200,11 @@ class TableImages:
     def read(self, item: int) -> bytes:
         """Return the bytes of one row; OSError when it has none or lies behind damage."""
         self.seek(item)
-        value = self.values[item - self.start].as_py()
-        data = value["bytes"] if isinstance(value, dict) else value
-        if data is None:
+        value = self.values[item - self.start]
+        data = value["bytes"] if value.is_valid and pa.types.is_struct(value.type) else value
+        if not data.is_valid:
             raise OSError("the row holds no image bytes")
-        return bytes(data)
+        return bytes(data.as_buffer())
 
     def seek(self, item: int) -> None:
         """Make `values`, which begin at row `start`, hold a row."""

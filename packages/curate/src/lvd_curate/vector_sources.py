@@ -28,8 +28,11 @@ class NpyVectors:
     def __init__(self, file: Path) -> None:
         try:
             self.matrix = np.lib.format.open_memmap(file, mode="r")
-        except (ValueError, OverflowError, EOFError) as error:
-            raise InputError(f"{file} is no readable .npy matrix: {str(error).splitlines()[0]}") from error
+        except OSError:
+            raise
+        except Exception as error:  # a damaged header makes numpy raise nearly anything
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{file} is no readable .npy matrix: {first}") from error
         if self.matrix.ndim != 2 or self.matrix.dtype.kind not in "fiu" or not self.matrix.size:
             shape = " x ".join(map(str, self.matrix.shape))
             raise InputError(f"{file} holds {shape} values of {self.matrix.dtype}; give a matrix of numbers, N x D")
