@@ -6,7 +6,7 @@ from typing import Any
 
 from lvd_curate.errors import InputError
 
-HUB_ID = re.compile(r"^(?:hf:)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.\[\]%-]+))?$")
+HUB_ID = re.compile(r"^(?:hf:)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?$")
 WAYS = (
     "a folder of images, a .tar, .parquet or .arrow file, a folder of them or a pattern such as 'shards/*.tar', a "
     "Hugging Face dataset folder, a .txt list of paths, or hf:OWNER/NAME[:split]"
