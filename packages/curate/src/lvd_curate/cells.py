@@ -34,7 +34,7 @@ def fit_centroids(vectors: Vectors, bench: Workbench, random_seed: int) -> Path:
     """Return the file of unit centroids, float32 [C, D], numbered so that near cells have near numbers."""
     file = bench.folder / "centroids.npy"
     if not file.exists():
-        sample_size = min(POINTS_PER_CELL * count_cells(len(vectors)), bench.max_bytes // (16 * max(1, vectors.dim)))
+        sample_size = min(POINTS_PER_CELL * count_cells(len(vectors)), bench.max_bytes // (8 * vectors.dim))
         draw = np.random.default_rng(random_seed)
         rows = np.unique(draw.integers(0, len(vectors), sample_size))
         stored, _ = read_stored(vectors[rows])
@@ -99,18 +99,18 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def read_header(file: Path) -> tuple[int, int, int, np.dtype]:
-    """Return the number of rows and of columns of a .npy file, where its numbers start and their kind."""
+def read_header(file: Path) -> tuple[tuple[int, ...], int, np.dtype]:
+    """Return the shape of a .npy file, where its numbers start and their kind."""
     array = np.load(file, mmap_mode="r")
-    return len(array), math.prod(array.shape[1:]), array.offset, array.dtype
+    return array.shape, array.offset, array.dtype
 
 
 def read_rows(file: Path, start: int, stop: int) -> np.ndarray:
     """Read some rows of a .npy file; unlike a mapped file, what was read does not stay in this process's memory."""
-    num_rows, width, offset, kind = read_header(file)
-    stop = min(stop, num_rows)
-    rows = np.fromfile(file, kind, (stop - start) * width, offset=offset + start * width * kind.itemsize)
-    return rows.reshape(stop - start, -1) if width > 1 else rows
+    (num_rows, *shape), offset, kind = read_header(file)
+    count, width = min(stop, num_rows) - start, math.prod(shape)
+    rows = np.fromfile(file, kind, count * width, offset=offset + start * width * kind.itemsize)
+    return rows.reshape(count, *shape)
 
 
 class Run(NamedTuple):
@@ -147,11 +147,10 @@ def lay_out(vectors: Vectors, centroids: Path, probes: int, bench: Workbench) ->
         ]
         for _ in bench.executor.map(partial(assign_run, centroids, probes), runs):
             pass
-        offsets = count_out(runs, len(np.load(centroids, mmap_mode="r")))
-        write_array(offsets, offsets_file)
-        for _ in bench.executor.map(
-            partial(merge_block, bench.folder), cut_blocks(runs, layout_rows, int(offsets[-1]))
-        ):
+        if not offsets_file.exists():
+            write_array(count_out(runs, len(np.load(centroids, mmap_mode="r"))), offsets_file)
+        blocks = cut_blocks(runs, layout_rows, int(np.load(offsets_file)[-1]))
+        for _ in bench.executor.map(partial(merge_block, bench.folder), blocks):
             pass
         complete.touch()
     for stray in bench.folder.glob("run-*.npy"):

@@ -17,7 +17,7 @@ def label_components(count: int, edges: np.ndarray) -> np.ndarray:
 
 
 def label_components_from(count: int, pieces: Iterable[np.ndarray], batch_edges: int) -> np.ndarray:
-    """Return what `label_components` does for edges that come in pieces int64 [E, 2] and need never be in memory at once.
+    """Return the labels that `label_components` would, for edges in pieces int64 [E, 2] that need not fit in memory.
 
     About `batch_edges` edges are merged together. Each batch joins trees of one spanning forest, kept as the parent of
     every node, so scipy, which counts nodes in 32 bits, only ever sees the roots that one batch touches.

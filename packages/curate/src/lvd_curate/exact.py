@@ -39,7 +39,7 @@ def search_exactly(
     done = bench.executor.map(partial(search_piece, search), [piece for pieces in todo.values() for piece in pieces])
     for file, pieces in todo.items():
         files = [next(done) for _ in pieces]
-        best = keep_best(join_pairs([read_pairs(piece) for piece in files]), search.count)
+        best = keep_best(join_pairs([read_pairs(piece) for piece in files]), search.neighbours)
         write_pairs(unify(best, undirected=search.within), file)
         for piece in files:
             piece.unlink()
@@ -71,7 +71,7 @@ def search_piece(search: Search, piece: Piece) -> Path:
     if piece.file.exists():
         return piece.file
     stored, usable = read_stored(piece.queries)
-    shortlist = Shortlist(stored, piece.query_ids[usable], search.count, search.threshold, skip_self=search.within)
+    shortlist = Shortlist(stored, piece.query_ids[usable], search.neighbours, search.threshold, skip_self=search.within)
     database, positions = read_stored(piece.database)
     everyone = np.arange(len(stored))
     for start in range(0, len(database), BLOCK):

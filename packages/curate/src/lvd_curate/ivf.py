@@ -18,7 +18,7 @@ import torch
 from lvd_curate.artifacts import Workbench, write_whole
 from lvd_curate.cells import Layout, fit_centroids, lay_out, load_centroids
 from lvd_curate.exact import BLOCK, search_exactly
-from lvd_curate.matching import Shortlist, prepare, rank_cells, read_stored
+from lvd_curate.matching import TILE, Shortlist, prepare, rank_cells, read_stored
 from lvd_curate.pairs import Pairs, join_pairs, read_pairs, unify, write_pairs
 from lvd_curate.pieces import Search, count_rows
 from lvd_curate.vectors import Vectors
@@ -168,11 +168,11 @@ def search_unit(search: Search, unit: Unit) -> None:
         return
     stored = unit.queries.read(unit.rows.start, unit.rows.stop)
     index = unit.queries.read_index(unit.rows.start, unit.rows.stop)
-    shortlist = Shortlist(stored, index["row"], search.count, search.threshold, skip_self=search.within)
+    shortlist = Shortlist(stored, index["row"], search.neighbours, search.threshold, skip_self=search.within)
     visits = list_visits(index["probes"])
     if search.threshold <= -1:
-        short = find_short(index["probes"], unit.database, search.count + search.within)
-        visits = np.concatenate([visits, list_more_visits(stored, short, index["probes"].shape[1], search, unit)])
+        more = list_more_visits(stored, index["probes"], search.neighbours + search.within, unit)
+        visits = np.concatenate([visits, more])
     visits = visits[np.argsort(visits[:, 1], kind="stable")]
     cells, starts = np.unique(visits[:, 1], return_index=True)
     for cell, visitors in zip(cells.tolist(), np.split(visits[:, 0], starts[1:]), strict=True):
@@ -190,18 +190,20 @@ def list_visits(probes: np.ndarray) -> np.ndarray:
     return np.stack([rows, probes.ravel().astype(np.int64)], axis=1)
 
 
-def find_short(probes: np.ndarray, database: Layout, wanted: int) -> np.ndarray:
-    """Return the queries whose cells hold fewer vectors than they want and than there are; int64."""
-    held = np.diff(database.offsets)[probes].sum(axis=1)
-    return np.flatnonzero(held < min(wanted, len(database)))
-
-
-def list_more_visits(stored: np.ndarray, short: np.ndarray, visited: int, search: Search, unit: Unit) -> np.ndarray:
-    """Return visits to further cells, the nearest first, until those `short` queries have met enough vectors."""
-    cells = load_centroids(unit.centroids)
-    ranked = rank_cells(prepare(stored[short]), cells, len(cells))  # [S, C]
-    held = np.cumsum(np.diff(unit.database.offsets)[ranked], axis=1)
-    needed = held - np.diff(unit.database.offsets)[ranked] < search.count + search.within
-    needed[:, :visited] = False
-    rows, columns = np.nonzero(needed)
-    return np.stack([short[rows], ranked[rows, columns].astype(np.int64)], axis=1)
+def list_more_visits(stored: np.ndarray, probes: np.ndarray, wanted: int, unit: Unit) -> np.ndarray:
+    """Return visits to further cells, the nearest first, for queries whose probes hold fewer vectors than `wanted`."""
+    sizes = np.diff(unit.database.offsets)
+    short = np.flatnonzero(sizes[probes].sum(axis=1) < min(wanted, len(unit.database)))
+    visits = [np.empty((0, 2), dtype=np.int64)]
+    step = max(1, TILE // len(sizes))
+    for start in range(0, len(short), step):
+        rows = short[start : start + step]
+        ranked = rank_cells(prepare(stored[rows]), load_centroids(unit.centroids), len(sizes))  # [S, C]
+        seen = np.zeros(ranked.shape, dtype=bool)
+        np.put_along_axis(seen, probes[rows], True, axis=1)
+        fresh = ~np.take_along_axis(seen, ranked, axis=1)
+        held = np.where(fresh, sizes[ranked], 0)
+        before = np.cumsum(held, axis=1) - held + sizes[probes[rows]].sum(axis=1, keepdims=True)
+        which, columns = np.nonzero(fresh & (before < wanted))
+        visits.append(np.stack([rows[which], ranked[which, columns].astype(np.int64)], axis=1))
+    return np.concatenate(visits)

@@ -62,15 +62,6 @@ def find_nearest(queries: np.ndarray, database: np.ndarray, count: int) -> tuple
     return faiss.knn(queries, database, count, metric=faiss.METRIC_INNER_PRODUCT)
 
 
-def find_similar_pairs(
-    queries: np.ndarray, database: np.ndarray, count: int, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs (query, match) [P, 2] among the `count` nearest with a cosine above `threshold`, and cosines [P]."""
-    similarities, matches = find_nearest(queries, database, count)
-    rows, columns = np.nonzero(similarities > threshold)
-    return np.stack([rows, matches[rows, columns]], axis=1), similarities[rows, columns]
-
-
 def find_pairs_within(
     vectors: Vectors, count: int, threshold: float, bench: Workbench, *, random_seed: int = 0
 ) -> Iterator[Pairs]:
@@ -97,7 +88,7 @@ def find_pairs(
     queries: Vectors, database: Vectors, search: Search, bench: Workbench, random_seed: int
 ) -> Iterator[Pairs]:
     """Search, exactly where that costs less, and yield what was found in the order of its positions."""
-    if not len(queries) or not len(database) or not search.count:
+    if not len(queries) or not len(database) or not search.neighbours:
         return
     bench = bench._replace(folder=bench.folder / name_search(queries, database, search, bench, random_seed))
     if is_small(len(queries), len(database)):

@@ -12,7 +12,7 @@ FEW_COMPARISONS = 50_000**2  # up to here an exact search is cheaper than prepar
 class Search(NamedTuple):
     """What is looked for."""
 
-    count: int  # nearest per query
+    neighbours: int  # per query, at most
     threshold: float  # their cosine, above; -1 or less: whatever it is
     within: bool  # the queries are the database: no vector matches itself, a pair has no direction
 
