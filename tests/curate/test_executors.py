@@ -18,7 +18,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Executor]:
         with ProcessExecutor(2) as processes:
             yield processes
     else:
-        with RayExecutor(None, workers=2, gpus=0) as cluster:
+        with RayExecutor(None, workers=2, device="cpu") as cluster:
             yield cluster
 
 
@@ -83,7 +83,7 @@ def test_processes_are_others_and_end_with_the_block() -> None:
 
 def test_ray_says_when_no_cluster_answers() -> None:
     with pytest.raises(InputError, match=r"execution\.ray_address=ray://localhost:1"):
-        RayExecutor("ray://localhost:1", workers=0, gpus=0)
+        RayExecutor("ray://localhost:1", workers=0, device="cpu")
 
 
 def test_there_is_at_least_one_core() -> None:

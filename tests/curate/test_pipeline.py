@@ -205,7 +205,7 @@ def test_a_copy_detection_encoder_adds_what_hashes_miss(config: BuildConfig, wor
 
     pool = shutil.copytree(world / "pool", tmp_path / "pool")
     buffer = io.BytesIO()
-    Image.open(world / "pool/a/03.jpg").crop((12, 9, 84, 63)).save(buffer, "JPEG")
+    Image.open(world / "pool/a/03.jpg").crop((50, 30, 92, 62)).rotate(90, expand=True).save(buffer, "JPEG")
     (pool / "b/crop.jpg").write_bytes(buffer.getvalue())
     config = replace(
         config, pool={"pool": str(pool)}, exclude={}, materialize=replace(config.materialize, include_seeds=False)

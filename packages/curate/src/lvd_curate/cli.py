@@ -4,7 +4,7 @@ import errno
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -12,6 +12,8 @@ from lvd_curate.errors import InputError
 
 UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 UNUSABLE_PLACE |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+Recipe = TypeVar("Recipe")
 
 app = typer.Typer(
     name="curate",
@@ -31,31 +33,183 @@ def configure() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
+Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...")]
+Pool = Annotated[list[str] | None, typer.Option(metavar="[NAME=]PATH", help="Uncurated images; repeatable.")]
+Seeds = Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A curated set; repeatable.")]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A set to stay clear of; repeatable.")]
+OutFile = Annotated[
+    Path, typer.Option(metavar="OUT.parquet", help="The table to write; work goes to OUT.parquet.work.")
+]
+
+
 @app.command("build-lvd")
 def build_lvd_command(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...")] = None,
-    pool: Annotated[list[str] | None, typer.Option(metavar="[NAME=]PATH", help="Uncurated images; repeatable.")] = None,
-    seeds: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A curated set; repeatable.")] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=PATH", help="A set to stay clear of; repeatable.")
-    ] = None,
+    words: Words = None,
+    pool: Pool = None,
+    seeds: Seeds = None,
+    exclude: Exclude = None,
     out: Annotated[Path, typer.Option(metavar="OUT", help="The dataset's folder; work goes to OUT.work.")] = ...,  # type: ignore[assignment]
 ) -> None:
     """Build a curated dataset: every step of the DINOv2 data pipeline.
 
-    PATH is a folder of images, a Parquet file or folder with image bytes, a Hugging Face dataset folder or a hub id
-    hf:OWNER/NAME[:split]. Knobs are key=value words such as embed.encoder=runs/tiny; all stand in docs/curate.md.
+    PATH is a folder of images, tars or tables, one such file or a pattern of them, a .txt list of images, a Hugging
+    Face dataset folder or a hub id hf:OWNER/NAME[:split]. Knobs are key=value words such as embed.encoder=runs/tiny; all
+    stand in docs/curate.md.
     """
-    from lvd_curate.config import BuildConfig, build_config
+    from lvd_curate.config import BuildConfig
 
-    recipe, overrides = split_words(words or [])
-    sets = {"pool": pool, "seeds": seeds, "exclude": exclude}
-    given = {role: name_sets(role, words) for role, words in sets.items() if words}
-    config = build_config(BuildConfig, recipe, overrides, given)
+    config = merge(BuildConfig, words, pool=pool, seeds=seeds, exclude=exclude)
     from lvd_curate.pipeline import build_lvd
 
     built = build_lvd(config, out)
     typer.echo(f"{out}: {'built' if built else 'is there already, made from the same inputs and recipe'}")
+
+
+@app.command("plan")
+def plan_command(
+    words: Words = None,
+    pool: Pool = None,
+    seeds: Seeds = None,
+    exclude: Exclude = None,
+    out: Annotated[Path, typer.Option(metavar="OUT", help="Where the dataset is going to be.")] = Path("curated"),
+    sample: Annotated[int, typer.Option(min=1, help="Images to measure on.")] = 256,
+    preset: Annotated[str | None, typer.Option(help="Print a published composition instead: lvd142m.")] = None,
+) -> None:
+    """Say what `build-lvd` will need, before it runs: rows, memory, disk and time per stage.
+
+    Lists the inputs and measures a sample of them with the recipe's encoders on this machine.
+    """
+    if preset is not None:
+        from lvd_curate.presets import show_composition
+
+        typer.echo(show_composition(preset))
+        return
+    from lvd_curate.config import BuildConfig
+
+    config = merge(BuildConfig, words, pool=pool, seeds=seeds, exclude=exclude)
+    from lvd_curate.plan import plan_build, show_plan
+
+    typer.echo(show_plan(plan_build(config, out.with_name(out.name + ".work"), sample)))
+
+
+@app.command("calibrate")
+def calibrate_command(
+    words: Words = None,
+    pool: Pool = None,
+    out: OutFile = ...,  # type: ignore[assignment]
+    sample: Annotated[int, typer.Option(min=2, help="Images to plant copies of.")] = 500,
+) -> None:
+    """Choose the threshold for copies on your own images: plant copies in a sample, measure precision and recall.
+
+    Judges deduplicate.encoder where one is given, else hashes and thumbnails.
+    """
+    from lvd_curate.config import DedupRecipe
+
+    config = merge(DedupRecipe, words, pool=pool)
+    from lvd_curate.doors import calibrate
+
+    typer.echo(calibrate(config, out, sample))
+
+
+@app.command("embed")
+def embed_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
+    """Embed images: write id, source, path and a unit vector of each."""
+    from lvd_curate.config import EmbedRecipe
+
+    config = merge(EmbedRecipe, words, pool=pool)
+    from lvd_curate.doors import embed
+
+    typer.echo(f"{out}: {len(embed(config, out)):,} images")
+
+
+@app.command("dedup")
+def dedup_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
+    """Find copies: write which files are copies of which, and who stands for each group.
+
+    By hashes and thumbnails, and by deduplicate.encoder where one is given. A pool may be embeddings:FILE.
+    """
+    from lvd_curate.config import DedupRecipe
+
+    config = merge(DedupRecipe, words, pool=pool)
+    from lvd_curate.doors import dedup
+
+    rows = dedup(config, out)
+    groups = rows.drop_nulls("component").group_by("component").len()
+    copies = int(groups["len"].sum()) - len(groups)
+    typer.echo(f"{out}: {len(rows):,} files, {len(groups):,} groups, {copies:,} near-duplicates")
+
+
+@app.command("retrieve")
+def retrieve_command(
+    words: Words = None,
+    pool: Pool = None,
+    seeds: Seeds = None,
+    out: OutFile = ...,  # type: ignore[assignment]
+) -> None:
+    """Retrieve what is like the seeds: write which pool image each seed brought, at which rank and similarity."""
+    from lvd_curate.config import RetrieveRecipe
+
+    config = merge(RetrieveRecipe, words, pool=pool, seeds=seeds)
+    from lvd_curate.doors import retrieve
+
+    rows = retrieve(config, out)
+    typer.echo(f"{out}: {len(rows):,} picks of {rows['id'].n_unique():,} images")
+
+
+@app.command("balance")
+def balance_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
+    """Rebalance: choose rebalance.target_size images evenly over concepts (hierarchical k-means)."""
+    from lvd_curate.config import BalanceRecipe
+
+    config = merge(BalanceRecipe, words, pool=pool)
+    from lvd_curate.doors import balance
+
+    rows = balance(config, out)
+    typer.echo(f"{out}: {int(rows['kept'].sum()):,} of {len(rows):,} images kept")
+
+
+@app.command("audit")
+def audit_command(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    words: Words = None,
+    against: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="A set to look for; repeatable.")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Where finished work is kept.")] = Path("audit.work"),
+    out: Annotated[Path | None, typer.Option(metavar="OUT.parquet", help="Write what was found, too.")] = None,
+) -> None:
+    """Say whether benchmarks are in a dataset: how many of their images have a copy there, and which."""
+    from lvd_curate.config import AuditRecipe
+
+    config = merge(AuditRecipe, words, against=against, dataset=dataset)
+    from lvd_curate.artifacts import write_table
+    from lvd_curate.audit import audit_dataset
+
+    result = audit_dataset(config, work)
+    if out is not None:
+        write_table(result.found, out)
+    for name, images, found in result.counts.select("set", "images", "found").rows():
+        typer.echo(f"{name}: {found:,} of {images:,} images have a copy in {dataset} ({100 * found / images:.2f} %)")
+
+
+@app.command("explain")
+def explain_command(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET")],
+    image: Annotated[str, typer.Argument(metavar="ID_OR_PATH")],
+) -> None:
+    """Tell the story of one image: why it is in the dataset, or why not."""
+    from lvd_curate.explain import explain_image
+
+    typer.echo(explain_image(dataset, image))
+
+
+@app.command("report")
+def report_command(dataset: Annotated[Path, typer.Argument(metavar="DATASET")]) -> None:
+    """Write DATASET/report.html anew."""
+    from lvd_curate.report import write_report
+
+    write_report(dataset)
+    typer.echo(str(dataset / "report.html"))
 
 
 @app.command("sample-corpus")
@@ -71,6 +225,15 @@ def sample_corpus_command(
 
     build_sample_corpus(out, images=images, seed=seed, workers=workers or available_cores())
     typer.echo(str(out))
+
+
+def merge(schema: type[Recipe], words: list[str] | None, **given: list[str] | str | None) -> Recipe:
+    """Build a recipe from its YAML file, the sets named by options, and key=value words."""
+    from lvd_curate.config import build_config
+
+    recipe, overrides = split_words(words or [])
+    named = {key: name_sets(key, value) if isinstance(value, list) else value for key, value in given.items() if value}
+    return build_config(schema, recipe, overrides, named)
 
 
 def split_words(words: list[str]) -> tuple[Path | None, list[str]]:

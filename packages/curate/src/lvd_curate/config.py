@@ -32,11 +32,13 @@ class ScreenConfig:
     min_side: int = 32  # pixels of the shorter side; below it no crop is worth training on (CIFAR's 32 stays)
     max_pixels: int = 178_956_970  # width x height; more is refused undecoded (Pillow's limit for decompression bombs)
     max_aspect: float = 20.0  # longer side / shorter side; a longer strip would swell when scaled to a model's input
+    truncated: str = "drop"  # files that end too early; keep: what is there counts, the rest is grey (paper: silent)
 
     def __post_init__(self) -> None:
         require(self.max_aspect >= 1, f"screen.max_aspect={self.max_aspect}: at least 1")
         require(self.min_side >= 1, f"screen.min_side={self.min_side}: at least 1 pixel")
         require(self.max_pixels >= 1, f"screen.max_pixels={self.max_pixels}: at least 1 pixel")
+        require(self.truncated in ("drop", "keep"), f"screen.truncated={self.truncated}: drop or keep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +46,21 @@ class DeduplicateConfig:
     """What counts as a copy of another image."""
 
     # Together: no stranger in 500,000 pairs of ImageNet and 200 million of Tiny ImageNet photographs (docs/curate.md).
-    hash_distance: int = 8  # bits of 64 that may differ for a pair to be looked at closer (the search reaches 11)
-    hash_correlation: float = 0.90  # of the two 16x16 thumbnails, from which on the pair are copies
+    hash_distance: int = 26  # bits of 128 that may differ for a pair to be looked at closer
+    hash_correlation: float = 0.92  # likeness of the aligned thumbnails, from which on the pair are copies
     encoder: str | None = None  # copy-detection encoder (the paper: SSCD); without one, hashes alone decide
     neighbours: int = 64  # k of the k-nearest-neighbour graph (paper A.3)
     threshold: float = (
         0.60  # cosine above which neighbours are linked (paper A.3; SSCD's authors: 0.75 for 90 % precision)
     )
+    max_component: int = 1000  # images; a larger component is cut at its weakest links (the paper has no such bound)
 
     def __post_init__(self) -> None:
-        require(0 <= self.hash_distance <= 11, f"deduplicate.hash_distance={self.hash_distance}: 0 to 11 bits")
+        require(0 <= self.hash_distance <= 32, f"deduplicate.hash_distance={self.hash_distance}: 0 to 32 bits")
         require(0 < self.hash_correlation <= 1, f"deduplicate.hash_correlation={self.hash_correlation}: in (0, 1]")
         require(self.neighbours >= 1, f"deduplicate.neighbours={self.neighbours}: at least 1")
         require(-1 <= self.threshold <= 1, f"deduplicate.threshold={self.threshold}: a cosine, -1 to 1")
+        require(self.max_component >= 1, f"deduplicate.max_component={self.max_component}: at least 1 image")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +127,15 @@ class ClusterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieveConfig:
-    """How seeds choose pool images (paper A.4). An image chosen twice is one row; the collisions are counted."""
+    """How seeds choose pool images (paper A.4)."""
 
     mode: str = "auto"  # sample | cluster | both | auto: the paper's switch at 1M seeds from 100M images on, else both
+    set_mode: dict[str, str] = field(default_factory=dict)  # seed set -> its own mode
     neighbours: int = 4  # pool images per seed image, N (paper: 4, and 32 for ImageNet-1k)
+    set_neighbours: dict[str, int] = field(default_factory=dict)  # seed set -> its own N
+    # What counts when an image is chosen twice; the dataset holds it once (stages/retrieve.py, the paper is silent):
+    # unique: images | multiset: picks, as the paper's Table 15 | refill: no image is picked twice, seeds take the next.
+    collisions: str = "unique"
     min_hits: int = 3  # a cluster is chosen when more than so many seed images fall into it (paper: 3)
     per_cluster: int | None = None  # images drawn per chosen cluster, M; null: 1.34 mean clusters, at most 10,000
     max_per_set: int | None = None  # cap on the cluster draw of one seed set; null: a quarter of the pool, at most 1M
@@ -134,7 +143,13 @@ class RetrieveConfig:
     def __post_init__(self) -> None:
         modes = ("auto", "sample", "cluster", "both")
         require(self.mode in modes, f"retrieve.mode={self.mode}: one of {', '.join(modes)}")
+        for name, mode in self.set_mode.items():
+            require(mode in modes, f"retrieve.set_mode.{name}={mode}: one of {', '.join(modes)}")
         require(self.neighbours >= 1, f"retrieve.neighbours={self.neighbours}: at least 1")
+        for name, count in self.set_neighbours.items():
+            require(count >= 1, f"retrieve.set_neighbours.{name}={count}: at least 1")
+        policies = ("unique", "multiset", "refill")
+        require(self.collisions in policies, f"retrieve.collisions={self.collisions}: one of {', '.join(policies)}")
         require(self.min_hits >= 0, f"retrieve.min_hits={self.min_hits}: at least 0")
         for name in ("per_cluster", "max_per_set"):
             value = getattr(self, name)
@@ -147,6 +162,10 @@ class RebalanceConfig:
 
     target_size: int | None = None  # retrieved images to keep; null: all of them
     levels: list[int] = field(default_factory=list)  # clusters per level, finest first; empty: images / 20, then / 200
+    finest_resampling: int = 1  # refits of the finest level on the points closest to its centroids (Vo et al.: 1)
+    resampling: int = 10  # refits of every level above it (Vo et al.: 10; 100 add little)
+    resampling_points: list[int] = field(default_factory=list)  # per centroid and level; empty: half a mean cluster
+    leaves: str = "random"  # or closest: which images of a finest cluster stay (Vo et al.: random is better)
 
     def __post_init__(self) -> None:
         require(self.target_size is None or self.target_size >= 1, f"rebalance.target_size={self.target_size}: 1 up")
@@ -154,6 +173,12 @@ class RebalanceConfig:
         require(
             falling and all(n >= 1 for n in self.levels), f"rebalance.levels={self.levels}: must fall, finest first"
         )
+        for name in ("finest_resampling", "resampling"):
+            require(getattr(self, name) >= 0, f"rebalance.{name}={getattr(self, name)}: at least 0")
+        require(
+            all(n >= 1 for n in self.resampling_points), f"rebalance.resampling_points={self.resampling_points}: 1 up"
+        )
+        require(self.leaves in ("random", "closest"), f"rebalance.leaves={self.leaves}: random or closest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +196,25 @@ class MaterializeConfig:
 class ExecutionConfig:
     """How the work is done. Nothing here changes a byte of the dataset."""
 
-    engine: str = "processes"  # or inline: all in this process
-    workers: int = 0  # processes; 0: one per core this command may use
+    engine: str = (
+        "processes"  # or inline: all in this process; or ray: a cluster, all of whose nodes see the same files
+    )
+    workers: int = 0  # processes; 0: one per core this command may use (Ray: per core of the cluster)
     device: str = "auto"  # of the encoders: auto (a GPU when there is one), cpu or cuda
+    ray_address: str | None = None  # of a running cluster, as `ray.init` takes it; null: one is started here
+    max_ram_gb: float = 0.0  # what joins and k-means may take, all processes together; 0: half of what is free now
+    set_aside: bool = False  # go on without the images of a shard that failed three times (they get that reason)
 
     def __post_init__(self) -> None:
-        require(self.engine in ("processes", "inline"), f"execution.engine={self.engine}: processes or inline")
+        engines = ("processes", "inline", "ray")
+        require(self.engine in engines, f"execution.engine={self.engine}: one of {', '.join(engines)}")
         require(self.workers >= 0, f"execution.workers={self.workers}: 0 (one per core) or more")
         require(self.device in ("auto", "cpu", "cuda"), f"execution.device={self.device}: auto, cpu or cuda")
+        require(self.max_ram_gb >= 0, f"execution.max_ram_gb={self.max_ram_gb}: 0 (half of what is free) or more")
+        require(
+            self.ray_address is None or self.engine == "ray",
+            "execution.ray_address is given, so say execution.engine=ray",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,18 +237,129 @@ class BuildConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
-        require(0 <= self.random_seed < MAX_SEED, f"random_seed={self.random_seed}: 0 to {MAX_SEED - 1}")
-        require(bool(self.pool), "no pool: name one with --pool PATH, or under `pool:` in the recipe")
-        require(bool(self.seeds), "no seeds: name a seed set with --seeds NAME=PATH, or under `seeds:` in the recipe")
-        require(
-            self.embed.encoder is not None,
-            "no encoder: retrieval needs embed.encoder=SPEC, a model or run folder, transformers:ID_OR_DIR, "
-            "open_clip:NAME/TAG_OR_FILE, timm:NAME[/FILE] or torchscript:FILE",
-        )
+        require_seed(self.random_seed)
+        require_pool(self.pool)
+        require_seeds(self.seeds)
+        require_encoder(self.embed)
 
     def content(self) -> dict[str, Any]:
         """All that decides the dataset's bytes, as plain values: the config without `execution`."""
         return {name: value for name, value in asdict(self).items() if name != "execution"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedRecipe:
+    """What `curate embed` does: vectors of every image."""
+
+    pool: dict[str, str] = field(default_factory=dict)  # name -> place, as in BuildConfig
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def __post_init__(self) -> None:
+        require_pool(self.pool)
+        require_encoder(self.embed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupRecipe:
+    """What `curate dedup` does: groups of copies."""
+
+    pool: dict[str, str] = field(default_factory=dict)  # or one embeddings:FILE, without any image
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)  # batches and precision of deduplicate.encoder
+    deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def __post_init__(self) -> None:
+        require_pool(self.pool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieveRecipe:
+    """What `curate retrieve` does: pool images that are like the seeds."""
+
+    pool: dict[str, str] = field(default_factory=dict)  # images, or one embeddings:FILE
+    seeds: dict[str, str] = field(default_factory=dict)  # likewise
+    random_seed: int = 0
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    retrieve: RetrieveConfig = field(default_factory=RetrieveConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def __post_init__(self) -> None:
+        require_seed(self.random_seed)
+        require_pool(self.pool)
+        require_seeds(self.seeds)
+        if not are_embeddings([*self.pool.values(), *self.seeds.values()]):
+            require_encoder(self.embed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceRecipe:
+    """What `curate balance` does: a target number of images spread evenly over concepts."""
+
+    pool: dict[str, str] = field(default_factory=dict)  # images, or one embeddings:FILE
+    random_seed: int = 0
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    rebalance: RebalanceConfig = field(default_factory=RebalanceConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def __post_init__(self) -> None:
+        require_seed(self.random_seed)
+        require_pool(self.pool)
+        require(self.rebalance.target_size is not None, "how many images? say rebalance.target_size=N")
+        if not are_embeddings(list(self.pool.values())):
+            require_encoder(self.embed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRecipe:
+    """What `curate audit` does: which images of a benchmark have a copy in a dataset."""
+
+    dataset: str = ""  # any place that `pool` takes
+    against: dict[str, str] = field(default_factory=dict)  # name -> place of each set to look for
+    screen: ScreenConfig = field(default_factory=ScreenConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)  # batches and precision of deduplicate.encoder
+    deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
+    decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def __post_init__(self) -> None:
+        require(bool(self.against), "audit against what? name a set with --against NAME=PATH")
+
+
+def are_embeddings(places: Sequence[str]) -> bool:
+    """Tell whether places are ready-made vectors without images; InputError where only some are."""
+    given = [place.startswith("embeddings:") for place in places]
+    require(all(given) or not any(given), f"{', '.join(places)}: give images everywhere, or embeddings:FILE everywhere")
+    return bool(given) and all(given)
+
+
+def require_seed(random_seed: int) -> None:
+    """Raise InputError for a seed that k-means cannot take."""
+    require(0 <= random_seed < MAX_SEED, f"random_seed={random_seed}: 0 to {MAX_SEED - 1}")
+
+
+def require_pool(pool: Mapping[str, str]) -> None:
+    """Raise InputError without a pool."""
+    require(bool(pool), "no pool: name one with --pool PATH, or under `pool:` in the recipe")
+
+
+def require_seeds(seeds: Mapping[str, str]) -> None:
+    """Raise InputError without seeds."""
+    require(bool(seeds), "no seeds: name a seed set with --seeds NAME=PATH, or under `seeds:` in the recipe")
+
+
+def require_encoder(embed: EmbedConfig) -> None:
+    """Raise InputError without an encoder, naming the ways to give one."""
+    require(
+        embed.encoder is not None,
+        "no encoder: say embed.encoder=SPEC, a model or run folder, transformers:ID_OR_DIR, "
+        "open_clip:NAME/TAG_OR_FILE, timm:NAME[/FILE], torchscript:FILE, onnx:FILE or embeddings:FILE",
+    )
 
 
 def build_config(

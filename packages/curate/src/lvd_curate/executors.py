@@ -95,19 +95,21 @@ class ProcessExecutor:
 class RayExecutor:
     """Tasks on a Ray cluster: an address of one that runs, or one started here. All nodes must see the same files."""
 
-    def __init__(self, address: str | None, workers: int, gpus: float) -> None:
+    def __init__(self, address: str | None, workers: int, device: str) -> None:
         try:
             import ray
         except ImportError:
             raise InputError("execution.engine=ray needs the extra lvd-curate[ray]; or use processes") from None
         self.ray = ray
+        cores = None if address else workers or available_cores()
         try:
-            local = {} if address else {"num_cpus": workers or available_cores()}
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, **local)
+            ray.init(address, num_cpus=cores, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
         except Exception as error:  # refused, unreachable, another version: Ray has an exception for each
             raise InputError(f"execution.ray_address={address}: no Ray cluster answers ({error})") from error
-        self.gpus = gpus
-        self.workers = workers or int(ray.cluster_resources().get("CPU", 1))
+        there = ray.cluster_resources()
+        self.workers = workers or int(there.get("CPU", 1))
+        # Every task may use a GPU, so the workers share them evenly.
+        self.gpus = 0.0 if device == "cpu" else min(1.0, there.get("GPU", 0) / self.workers)
 
     def __enter__(self) -> "RayExecutor":
         return self
@@ -117,7 +119,7 @@ class RayExecutor:
 
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
         """Yield function(shard) for every shard that works, in order; raise ShardsFailed at the end for the others."""
-        task = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0)(attempt)
+        task: Any = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0)(attempt)
         return run_all(lambda shard: task.remote(function, shard).future(), shards, ahead=AHEAD * self.workers)
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from lvd_curate.artifacts import write_whole
 from lvd_curate.catalogue import Catalogue
 from lvd_curate.columns import DROPPED, DROPS, EXCLUDE, KEPT, LINEAGE, SEEDS
+from lvd_curate.config import ModerateConfig
 
 NULL = pl.lit(None)
 
@@ -25,6 +26,19 @@ def list_drops(
 def list_unembedded(images: pl.DataFrame, embedded: pl.DataFrame) -> pl.DataFrame:
     """Return the DROPS of images for which an encoder gave no finite vector."""
     return list_drops(images.join(embedded, on="id", how="anti"), "embed", "the encoder gives no finite vector")
+
+
+def list_unsafe(moderated: pl.DataFrame, config: ModerateConfig) -> pl.DataFrame:
+    """Return the DROPS of images that score too high, or that no model asked for could look at (a set-aside shard)."""
+    threshold = config.nsfw_threshold
+    drops = [DROPS.to_frame()]
+    if threshold is not None:
+        unsafe = moderated.filter(pl.col("nsfw") >= threshold)
+        drops.append(list_drops(unsafe, "moderate", f"nsfw score of {threshold} or more", score=pl.col("nsfw")))
+    asked = [name for name, model in (("nsfw", config.nsfw), ("faces", config.faces)) if model is not None]
+    unseen = moderated.filter(pl.any_horizontal(pl.col(name).is_null() for name in asked)) if asked else moderated
+    drops.append(list_drops(unseen, "moderate", "set aside: its shard failed three times"))
+    return pl.concat(drops)
 
 
 def list_duplicates(components: pl.DataFrame) -> pl.DataFrame:

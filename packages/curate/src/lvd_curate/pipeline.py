@@ -11,21 +11,31 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.artifacts import compute_fingerprint, fingerprint_rows, publish_folder
-from lvd_curate.columns import EXCLUDE, POOL, ROLES, SEEDS
+from lvd_curate.artifacts import compute_fingerprint, fingerprint_rows, publish_folder, write_table
+from lvd_curate.card import write_card
+from lvd_curate.columns import DROPS, EXCLUDE, POOL, SEEDS
 from lvd_curate.config import BuildConfig
 from lvd_curate.copies import Looks
+from lvd_curate.counts import count_everything
 from lvd_curate.errors import InputError
-from lvd_curate.lineage import build_lineage, list_drops, list_duplicates, list_touched, list_unembedded, write_lineage
+from lvd_curate.galleries import choose_shown
+from lvd_curate.lineage import (
+    build_lineage,
+    list_drops,
+    list_duplicates,
+    list_touched,
+    list_unembedded,
+    list_unsafe,
+    write_lineage,
+)
 from lvd_curate.progress import track
-from lvd_curate.provenance import check_output, check_published
-from lvd_curate.report import Tables, write_report
+from lvd_curate.provenance import check_output, check_published, write_provenance
+from lvd_curate.report import write_report
 from lvd_curate.runner import Runner, open_runner
-from lvd_curate.stages import materialize, screen
+from lvd_curate.stages import materialize, moderate, screen
 from lvd_curate.steps import (
     STAGES,
     Embedded,
-    ImageSet,
     Screened,
     cluster_images,
     embed_images,
@@ -34,10 +44,13 @@ from lvd_curate.steps import (
     fingerprint_content,
     fingerprint_encoders,
     look_at,
+    moderate_images,
+    name_inputs,
     rebalance_images,
     retrieve_images,
     screen_inputs,
 )
+from lvd_curate.story import FOLDER, open_story, write_previews
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +72,7 @@ class Chosen(NamedTuple):
     rows: pl.DataFrame  # id, seed, retrieved_by, cluster (flat, then the hierarchy's): the dataset without its bytes
     clusters: pl.DataFrame  # id, cluster: of all clean images
     picks: pl.DataFrame
+    balanced: pl.DataFrame | None  # id, clusters, kept: what rebalancing chose from
     drops: list[pl.DataFrame]
 
 
@@ -71,35 +85,40 @@ def build_lvd(config: BuildConfig, out: Path) -> bool:
     check_output(config, out)
     work = out.with_name(out.name + ".work")
     with open_runner(work, config.execution) as runner:
-        build = Build(config, runner, load_encoders(config, runner))
+        build = Build(config, runner, load_models(config, runner))
         screened = build.screen_inputs()
         fingerprint = build.fingerprint(screened)
         if out.exists():
             check_published(out, fingerprint)
             return False
 
-        clean = build.remove_copies(screened)
+        moderated = build.moderate(screened)
+        unsafe = list_unsafe(moderated, config.moderate) if moderated is not None else DROPS.to_frame()
+        clean = build.remove_copies(screened, unsafe)
         chosen = build.choose(clean)
-        drops = [*clean.drops, *chosen.drops]
+        drops = [unsafe, *clean.drops, *chosen.drops]
         include_seeds = config.materialize.include_seeds
         lineage = build_lineage(screened.files, drops, chosen.rows["id"], include_seeds=include_seeds)
-        write_lineage(lineage, screened.catalogue, work / "lineage.parquet")
         if chosen.rows.is_empty():
+            write_lineage(lineage, screened.catalogue, work / "lineage.parquet")
             raise InputError(f"nothing is left to write; {work / 'lineage.parquet'} says why, file by file")
 
         draft = work / f"dataset-{fingerprint[:16]}"
-        build.write_images(screened, chosen.rows, draft)
+        build.write_images(screened, chosen.rows, moderated, draft)
         write_lineage(lineage, screened.catalogue, draft / "lineage.parquet")
-        tables = Tables(screened, lineage, clean.components, clean.touches, chosen.clusters, chosen.picks, chosen.rows)
-        write_report(tables, config, fingerprint, build.encoders, draft)
+        build.write_story(screened, clean, chosen, moderated, draft)
+        write_provenance(draft, fingerprint, config, build.models, count_everything(lineage, open_story(draft)))
+        write_card(draft)
+        write_report(draft)
         publish_folder(draft, out)
     return True
 
 
-def load_encoders(config: BuildConfig, runner: Runner) -> dict[str, str]:
-    """Return SPEC -> fingerprint of every encoder the recipe names."""
+def load_models(config: BuildConfig, runner: Runner) -> dict[str, str]:
+    """Return the fingerprint of every model the recipe names: by SPEC for encoders, by knob for moderation."""
+    device = config.execution.device
     specs = [spec for spec in (config.embed.encoder, config.deduplicate.encoder) if spec is not None]
-    return fingerprint_encoders(runner, specs, config.execution.device)
+    return fingerprint_encoders(runner, specs, device) | moderate.fingerprint_models(config.moderate, device)
 
 
 @dataclass(frozen=True)
@@ -108,32 +127,43 @@ class Build:
 
     config: BuildConfig
     runner: Runner
-    encoders: dict[str, str]  # SPEC -> fingerprint of its weights and preprocessing
+    models: dict[str, str]  # SPEC or knob -> fingerprint of weights and preprocessing
 
     def screen_inputs(self) -> Screened:
         """Ingest and screen all sets: pool, seeds, excluded sets."""
         config = self.config
-        sets = [ImageSet(role, name, place) for role in ROLES for name, place in getattr(config, role).items()]
-        return screen_inputs(self.runner, sets, config.screen, seeds_first=config.materialize.include_seeds)
+        return screen_inputs(
+            self.runner, name_inputs(config), config.screen, seeds_first=config.materialize.include_seeds
+        )
 
     def fingerprint(self, screened: Screened) -> str:
         """Return what the dataset is made from: every file's bytes, the recipe, the encoders, the stages' versions."""
         versions = {stage.__name__: stage.VERSION for stage in (*STAGES, materialize)}
         content = fingerprint_content(screened.catalogue)
-        return compute_fingerprint("dataset", versions, self.config.content(), self.encoders, content)
+        return compute_fingerprint("dataset", versions, self.config.content(), self.models, content)
 
     def embed(self, name: str, screened: Screened, images: pl.DataFrame, spec: str | None) -> Embedded:
         """Embed images with one of the recipe's encoders."""
         assert spec is not None
-        encoder = (spec, self.encoders[spec])
+        encoder = (spec, self.models[spec])
         return embed_images(
             self.runner, name, screened, images, encoder, self.config.embed, self.config.execution.device
         )
 
-    def remove_copies(self, screened: Screened) -> Clean:
+    def moderate(self, screened: Screened) -> pl.DataFrame | None:
+        """Moderate: return MODERATED of pool and seeds, None when the recipe names no model for it."""
+        knobs = self.config.moderate
+        if knobs.nsfw is None and knobs.faces is None:
+            return None
+        usable = pl.col("reason").is_null() & ~pl.col("copy") & (pl.col("role") != EXCLUDE)
+        images = screened.files.filter(usable)
+        return moderate_images(self.runner, screened, images, knobs, self.models, self.config.execution.device)
+
+    def remove_copies(self, screened: Screened, unsafe: pl.DataFrame) -> Clean:
         """Embed, deduplicate, decontaminate: one image per component, none that touches an excluded set."""
         config, include_seeds = self.config, self.config.materialize.include_seeds
         usable = screened.files.filter(pl.col("reason").is_null() & ~pl.col("copy"))
+        usable = usable.join(unsafe, on="id", how="anti", maintain_order="left")
         is_seed = pl.col("role") == SEEDS
         own = usable.filter(pl.col("role") != EXCLUDE).with_columns(is_seed=is_seed)
         references = usable.filter(pl.col("role") == EXCLUDE)
@@ -201,12 +231,13 @@ class Build:
         retrieved = pool.join(picks, on="id", how="semi", maintain_order="left")
         rows = retrieved.select("id", cluster=pl.concat_list("cluster"))
         drops = [list_drops(pool.join(picks, on="id", how="anti"), "retrieve", "not like any seed")]
+        balanced = None
         if config.rebalance.target_size is not None and len(retrieved):
             balanced = rebalance_images(runner, retrieved.sort("id"), embedded, config.rebalance, seed, picked)
             kept = balanced.filter("kept").join(rows, on="id", maintain_order="left")
             rows = kept.select("id", cluster=pl.concat_list("cluster", "clusters"))
             drops.append(list_drops(balanced.filter(~pl.col("kept")), "rebalance", "over its cluster's share"))
-        return Chosen(self.join_rows(rows, seeds, picks), clusters, picks, drops)
+        return Chosen(self.join_rows(rows, seeds, picks), clusters, picks, balanced, drops)
 
     def join_rows(self, pool: pl.DataFrame, seeds: pl.DataFrame, picks: pl.DataFrame) -> pl.DataFrame:
         """Return (id, seed, retrieved_by, cluster) of the dataset's images: the seeds as they are, and the pool's."""
@@ -222,15 +253,32 @@ class Build:
         own = seeds.select("id", seed="source", retrieved_by=nobody, cluster=pl.concat_list("cluster"))
         return pl.concat([own, rows])
 
-    def write_images(self, screened: Screened, rows: pl.DataFrame, folder: Path) -> None:
+    def write_images(
+        self, screened: Screened, rows: pl.DataFrame, moderated: pl.DataFrame | None, folder: Path
+    ) -> None:
         """Materialize: write the chosen images, in the order of their ids, which is random and always the same."""
         wanted = pl.col("reason").is_null() & ~pl.col("copy") & (pl.col("role") != EXCLUDE)
         if not self.config.materialize.include_seeds:
             wanted &= pl.col("role") == POOL
         readable = screened.files.filter(wanted).select("row", "id").join(rows, on="id", how="semi").sort("row")
-        located = screened.catalogue.load(readable["row"].to_numpy()).join(rows, on="id").sort("id")
-        assert len(located) == len(rows), "every row of the dataset stands for one file"
+        images = screened.catalogue.load(readable["row"].to_numpy()).join(rows, on="id", maintain_order="left")
+        assert len(images) == len(rows), "every row of the dataset stands for one file"
+        if moderated is not None and self.config.moderate.blur_faces:
+            images = images.join(moderated.select("id", "faces"), on="id", how="left", maintain_order="left")
         shard_bytes = self.config.materialize.shard_megabytes * 10**6
-        shards = materialize.split_by_bytes(located, shard_bytes)
-        with track("materialize", len(located), len(shards)) as advance:
-            materialize.materialize(shards, folder, self.runner.executor, advance)
+        materialize.materialize(images, folder, shard_bytes, self.runner.executor, track)
+
+    def write_story(
+        self, screened: Screened, clean: Clean, chosen: Chosen, moderated: pl.DataFrame | None, folder: Path
+    ) -> None:
+        """Keep what the stages found out, and pictures of what the report will show."""
+        tables = {"components": clean.components, "touches": clean.touches, "clusters": chosen.clusters}
+        tables |= {"picks": chosen.picks}
+        optional = {"moderation": moderated, "balanced": chosen.balanced}
+        tables |= {name: table for name, table in optional.items() if table is not None}
+        (folder / FOLDER).mkdir(exist_ok=True)
+        for name, table in tables.items():
+            write_table(table, folder / FOLDER / f"{name}.parquet")
+        shown = choose_shown(open_story(folder))
+        blurred = moderated if self.config.moderate.blur_faces else None
+        write_previews(shown, screened, folder / FOLDER / "previews.parquet", blurred=blurred)

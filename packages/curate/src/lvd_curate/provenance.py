@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lvd_curate.artifacts import write_whole
 from lvd_curate.columns import ROLES
 from lvd_curate.config import BuildConfig
 from lvd_curate.errors import InputError
@@ -16,6 +17,15 @@ LIBRARIES = ("lvd-curate", "numpy", "pillow", "polars", "pyarrow", "scipy", "tor
 def library_versions() -> dict[str, str]:
     """Return the versions that may change a byte of the dataset."""
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def write_provenance(
+    folder: Path, fingerprint: str, config: BuildConfig, models: dict[str, str], counts: dict[str, Any]
+) -> None:
+    """Write provenance.json: what the dataset was made from, by what, and how much of it there is."""
+    said = {"fingerprint": fingerprint, "config": config.content(), "encoders": models, "counts": counts}
+    with write_whole(folder / "provenance.json") as stream:
+        stream.write((json.dumps(said | {"versions": library_versions()}, indent=2) + "\n").encode())
 
 
 def check_output(config: BuildConfig, out: Path) -> None:

@@ -65,7 +65,7 @@ def open_executor(config: ExecutionConfig) -> Iterator[Executor]:
     if config.engine == "inline":
         yield InlineExecutor()
     elif config.engine == "ray":
-        with RayExecutor(config.ray_address, config.workers, gpus=0) as cluster:
+        with RayExecutor(config.ray_address, config.workers, config.device) as cluster:
             yield cluster
     else:
         with ProcessExecutor(config.workers or available_cores()) as processes:

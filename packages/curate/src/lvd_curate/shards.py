@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from lvd_curate.artifacts import PIECES, Mapper, write_table, write_whole
 from lvd_curate.errors import InputError, ShardsFailed
 
+Fallback = Callable[[pl.DataFrame, str], pl.DataFrame]  # rows and an error -> the rows set aside
 Track = Callable[[str, int, int], AbstractContextManager[Callable[[int, int], None]]]
 
 
@@ -38,7 +39,7 @@ class ShardStage(NamedTuple):
     run: Callable[[pl.DataFrame], pl.DataFrame]
     matrices: Mapping[str, str] = {}  # columns of equally long bytes that become a .npy file, with their dtype
     bad: pl.Expr = pl.lit(False)  # which of its rows stand for images it could do nothing with
-    fallback: Callable[[pl.DataFrame, str], pl.DataFrame] | None = None  # rows and an error -> rows set aside
+    fallback: Fallback | None = None
 
 
 def build_shards(
@@ -58,10 +59,14 @@ def build_shards(
         if not set_aside or stage.fallback is None:
             raise InputError(describe_failures(name, pieces, failed, set_aside=stage.fallback is not None)) from failed
         for number, error in failed.errors.items():
-            replaced = stage._replace(run=partial(stage.fallback, error=error))
-            build_shard(replaced, jobs[number])
+            build_shard(stage._replace(run=partial(give_up, stage.fallback, error)), jobs[number])
     for column, dtype in stage.matrices.items():
         join_matrix(folder, column, np.dtype(dtype))
+
+
+def give_up(fallback: Fallback, error: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return what a stage says of rows that it could do nothing with."""
+    return fallback(rows, error)
 
 
 def describe_failures(name: str, pieces: Sequence[Piece], failed: ShardsFailed, *, set_aside: bool) -> str:

@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.artifacts import Workbench, fingerprint_rows
+from lvd_curate.artifacts import Artifact, Workbench, fingerprint_rows
 from lvd_curate.catalogue import Catalogue, store_listing
-from lvd_curate.columns import POOL, SCREENED, SEEDS
+from lvd_curate.columns import POOL, ROLES, SCREENED, SEEDS
 from lvd_curate.config import (
+    BuildConfig,
     ClusterConfig,
     DecontaminateConfig,
     DeduplicateConfig,
     EmbedConfig,
+    ModerateConfig,
     RebalanceConfig,
     RetrieveConfig,
     ScreenConfig,
@@ -25,10 +27,10 @@ from lvd_curate.copies import Looks
 from lvd_curate.errors import InputError
 from lvd_curate.runner import Runner
 from lvd_curate.shards import ShardStage
-from lvd_curate.stages import cluster, decontaminate, deduplicate, embed, ingest, rebalance, retrieve, screen
+from lvd_curate.stages import cluster, decontaminate, deduplicate, embed, ingest, moderate, rebalance, retrieve, screen
 from lvd_curate.vectors import Vectors
 
-STAGES = (screen, embed, deduplicate, decontaminate, cluster, retrieve, rebalance)
+STAGES = (screen, moderate, embed, deduplicate, decontaminate, cluster, retrieve, rebalance)
 THUMBNAIL, EMBEDDING = "thumbnail", "embedding"
 DESCRIBED = [name for name in SCREENED if name != THUMBNAIL]  # what is held in memory of every file
 
@@ -64,14 +66,24 @@ class Embedded(NamedTuple):
         return Vectors(self.file, found["vector"].to_numpy())
 
 
+def name_inputs(config: BuildConfig) -> list[ImageSet]:
+    """Return all sets of a recipe: pool, seeds, excluded sets."""
+    return [ImageSet(role, name, place) for role in ROLES for name, place in getattr(config, role).items()]
+
+
+def list_inputs(runner: Runner, sets: Sequence[ImageSet]) -> Artifact:
+    """Ingest: list every file of these sets."""
+    downloads = runner.store.folder / "downloads"
+    frames = chain.from_iterable(ingest.list_images(*image_set, downloads) for image_set in sets)
+    return store_listing(frames, runner.store.folder)
+
+
 def screen_inputs(runner: Runner, sets: Sequence[ImageSet], knobs: ScreenConfig, *, seeds_first: bool) -> Screened:
     """Ingest and screen: list every input file, then read each once.
 
     Raises InputError for a pool or seeds without a single usable image.
     """
-    downloads = runner.store.folder / "downloads"
-    frames = chain.from_iterable(ingest.list_images(*image_set, downloads) for image_set in sets)
-    listing = store_listing(frames, runner.store.folder)
+    listing = list_inputs(runner, sets)
     stage = ShardStage(
         partial(screen.screen, config=knobs),
         matrices={THUMBNAIL: "u1"},
@@ -100,6 +112,23 @@ def fingerprint_encoders(runner: Runner, specs: Sequence[str], device: str) -> d
     """Load each encoder once, before any work, so that one that cannot be read stops the run here."""
     load = partial(embed.fingerprint_encoder, device=device)
     return dict(zip(specs, runner.executor.map(load, specs), strict=True))
+
+
+def moderate_images(
+    runner: Runner,
+    screened: Screened,
+    images: pl.DataFrame,
+    config: ModerateConfig,
+    models: dict[str, str],
+    device: str,
+) -> pl.DataFrame:
+    """Moderate: return MODERATED of the distinct images of a table (id, row)."""
+    distinct = images.unique("id", keep="first", maintain_order=True).sort("row")
+    stage = ShardStage(partial(moderate.moderate, config=config, device=device), fallback=moderate.set_aside)
+    pieces = screened.catalogue.pieces(distinct["row"].to_numpy())
+    knobs = [config.nsfw, config.faces, config.face_threshold]
+    inputs = [fingerprint_rows(distinct.select("id", "row")), models]
+    return runner.shards("moderate", stage, pieces, moderate.VERSION, knobs, inputs).table()
 
 
 def embed_images(

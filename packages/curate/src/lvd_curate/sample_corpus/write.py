@@ -124,9 +124,9 @@ def write_files(draft: Path, seed: int, planned: list[PoolFile | SeedFile], exec
         folder.mkdir(parents=True, exist_ok=True)
     missing = [file for file in planned if not (draft / file.path).exists()]
     turns = [missing[at : at + FILES_PER_TURN] for at in range(0, len(missing), FILES_PER_TURN)]
-    with track("pool and seeds", len(missing)) as advance:
+    with track("pool and seeds", len(missing), len(turns)) as advance:
         for written in executor.map(partial(write_turn, draft, seed), turns):
-            advance(written)
+            advance(written, 0)
 
 
 def write_turn(draft: Path, seed: int, turn: list[PoolFile | SeedFile]) -> int:
@@ -148,10 +148,10 @@ def write_split(draft: Path, split: str, count: int, rows_of: RowSource, executo
     with write_whole(draft / split / "README.md") as stream:
         stream.write(dataset_card(split, count).encode())
     groups = [range(at, min(at + ROWS_PER_GROUP, count)) for at in range(0, count, ROWS_PER_GROUP)]
-    with track(split, count) as advance, write_whole(file) as stream, LabelledWriter(stream) as writer:
+    with track(split, count, len(groups)) as advance, write_whole(file) as stream, LabelledWriter(stream) as writer:
         for rows in executor.map(rows_of, groups):
             writer.write(rows)
-            advance(len(rows))
+            advance(len(rows), 0)
 
 
 def write_truth_table(draft: Path, pool: list[PoolFile]) -> None:

@@ -1,7 +1,7 @@
 """Materialize: write the chosen images as Dataset v1, original bytes untouched but where faces are to be blurred."""
 
 import os
-from collections.abc import Callable
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -14,25 +14,64 @@ from lvd_curate.blurring import blur_faces
 from lvd_curate.errors import InputError
 from lvd_curate.hashing import content_id
 from lvd_curate.locations import read_bytes
+from lvd_curate.shards import Track
 
 VERSION = 3
+UNPACKED = 5000  # images copied out of tables into one file
 ROW_GROUP = 100  # images: what a reader that wants one image has to load
 
 
-def materialize(
-    rows: pl.DataFrame, folder: Path, shard_bytes: int, executor: Mapper, on_rows: Callable[[int], None]
-) -> None:
-    """Write `folder/data/train-*.parquet` from rows in their order; shards that a killed run finished stay.
+def materialize(images: pl.DataFrame, folder: Path, shard_bytes: int, executor: Mapper, track: Track) -> None:
+    """Write `folder/data/train-*.parquet` in the order of the ids; shards that a killed run finished stay.
 
-    Rows carry LISTING, id, bytes, seed, retrieved_by and cluster; `on_rows` hears of finished rows.
+    `images`, in the order of the listing, carry LISTING, id, bytes, seed, retrieved_by and cluster. Their `faces` (of
+    MODERATED) are blurred, where they carry any; the id stays that of the original bytes.
     """
     schema = dataset_schema()
-    shards = split_by_bytes(rows, shard_bytes)
     (folder / "data").mkdir(parents=True, exist_ok=True)
+    shards = split_by_bytes(images.sort("id"), shard_bytes)
+    unpacked = folder.with_name(f"{folder.name}-unpacked")
+    if len(shards) > 1:
+        images = unpack_tables(images, unpacked, executor, track)
+        shards = split_by_bytes(images.sort("id"), shard_bytes)
     names = [f"train-{number:05d}-of-{len(shards):05d}.parquet" for number in range(len(shards))]
     jobs = [(shard, folder / "data" / name) for shard, name in zip(shards, names, strict=True)]
-    for count in executor.map(partial(write_shard, schema=schema), jobs):
-        on_rows(count)
+    with track("materialize", len(images), len(shards)) as advance:
+        for count in executor.map(partial(write_shard, schema=schema), jobs):
+            advance(count, 0)
+    shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def unpack_tables(images: pl.DataFrame, folder: Path, executor: Mapper, track: Track) -> pl.DataFrame:
+    """Copy the images that lie in Parquet and Arrow files into plain ones, read once from start to end.
+
+    Shards are in the order of the ids: each would otherwise read nearly every row group of every table again.
+    """
+    packed = pl.col("item").is_not_null() & pl.col("size").is_null()
+    tables = images.filter(packed)
+    folder.mkdir(exist_ok=True)
+    parts = [tables[start : start + UNPACKED] for start in range(0, len(tables), UNPACKED)]
+    jobs = [(part, folder / f"{number:06d}") for number, part in enumerate(parts)]
+    moved = [images.filter(~packed)]
+    with track("unpack", len(tables), len(jobs)) as advance:
+        for part in executor.map(unpack, jobs):
+            advance(len(part), 0)
+            moved.append(part)
+    return pl.concat(moved)
+
+
+def unpack(job: tuple[pl.DataFrame, Path]) -> pl.DataFrame:
+    """Copy the bytes of some rows behind one another into a file, unless it is whole already; say where they lie."""
+    rows, file = job
+    if not file.exists():
+        with write_whole(file) as stream:
+            for path, size, data in zip(rows["path"], rows["bytes"], read_bytes(rows), strict=True):
+                if isinstance(data, OSError) or len(data) != size:
+                    raise InputError(f"{path} changed while the dataset was built; start the same command again")
+                stream.write(data)
+    return rows.with_columns(
+        file=pl.lit(os.fsencode(file)), item=pl.col("bytes").cum_sum() - pl.col("bytes"), size=pl.col("bytes")
+    )
 
 
 def dataset_schema() -> pa.Schema:

@@ -54,6 +54,12 @@ def moderate(files: pl.DataFrame, config: ModerateConfig, device: str) -> pl.Dat
     return pl.concat(tables)
 
 
+def set_aside(files: pl.DataFrame, error: str) -> pl.DataFrame:
+    """Return MODERATED for files that no attempt could moderate: neither score nor faces."""
+    nothing = {name: pl.Series([None] * len(files), dtype=kind) for name, kind in MODERATED.items()}
+    return pl.DataFrame(nothing | {"id": files["id"]})
+
+
 def decode_images(files: pl.DataFrame) -> Iterator[Image.Image]:
     """Yield each file as an upright RGB image."""
     for path, data in zip(files["path"], read_bytes(files), strict=True):

@@ -1,0 +1,86 @@
+"""SIGKILL at twenty random moments over all stages: the same command then ends in the very same bytes."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = 20
+
+# One process that has everything imported forks a child per run: twenty starts of torch would take minutes. Each child
+# dies at its own system call: the N-th that makes, syncs, renames or removes a file.
+RUNS = """
+import json, os, signal, sys
+import datasets, torch, transformers
+import lvd_curate.encoders, lvd_curate.pipeline
+from lvd_curate.config import BuildConfig, build_config
+
+calls = 0
+
+def counted(real, number):
+    def call(*arguments, **more):
+        global calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **more)
+    return call
+
+def run(number, out, words, sets):
+    if os.fork() == 0:
+        for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir"):
+            setattr(os, name, counted(getattr(os, name), number))
+        built = lvd_curate.pipeline.build_lvd(build_config(BuildConfig, None, words, sets), lvd_curate.pipeline.Path(out))
+        os._exit(0 if built and number is None else 4)
+    return os.waitstatus_to_exitcode(os.wait()[1])
+
+for line in sys.stdin:
+    print(run(*json.loads(line)), flush=True)
+"""
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(world: Path, encoder: Path, tmp_path: Path) -> None:
+    sets = {
+        name: {name: str(world / folder)}
+        for name, folder in (("pool", "pool"), ("seeds", "seeds"), ("exclude", "test"))
+    }
+    words = [f"embed.encoder={encoder}", f"deduplicate.encoder={encoder}", "deduplicate.threshold=0.999"]
+    words += ["decontaminate.threshold=0.999", "execution.engine=inline", "execution.device=cpu"]
+    words += ["rebalance.target_size=6", "rebalance.levels=[3,2]"]
+    draw = random.Random(0)
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as forks:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+
+        def run(number: int | None, out: Path) -> int:
+            out.parent.mkdir(exist_ok=True)
+            print(json.dumps([number, str(out), words, sets]), file=forks.stdin, flush=True)  # type: ignore[arg-type]
+            return int(forks.stdout.readline())  # type: ignore[union-attr]
+
+        assert run(None, tmp_path / "whole/out") == 0
+        expected = read_tree(tmp_path / "whole/out")
+        stages, last = set(), 120
+        for kill in range(KILLS):
+            out = tmp_path / str(kill) / "out"
+            number = draw.randrange(1, last)
+            while (code := run(number, out)) == 4:  # it was done before its time: die earlier
+                last, number = number, draw.randrange(1, number)
+                out = tmp_path / f"{kill}-{number}" / "out"
+            assert code == -signal.SIGKILL
+            assert not out.exists()
+            stages |= {path.name.partition("-")[0].partition(".")[0] for path in (out.parent / "out.work").iterdir()}
+            assert run(None, out) == 0
+            assert read_tree(out) == expected
+        forks.stdin.close()
+    assert {"listing", "screen", "embed", "deduplicate", "cluster", "retrieve", "rebalance", "dataset"} <= stages

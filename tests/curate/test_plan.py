@@ -1,0 +1,85 @@
+"""What a build will need: the numbers follow the inputs, and the plan leaves the build nothing but its listing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lvd_curate.config import BuildConfig, build_config
+from lvd_curate.errors import InputError
+from lvd_curate.pipeline import build_lvd
+from lvd_curate.plan import Encoding, Measured, estimate, plan_build, show_bytes, show_plan, show_seconds
+
+
+@pytest.fixture
+def config(world: Path, encoder: Path) -> BuildConfig:
+    sets = {
+        name: {name: str(world / folder)}
+        for name, folder in (("pool", "pool"), ("seeds", "seeds"), ("exclude", "test"))
+    }
+    return build_config(BuildConfig, None, [f"embed.encoder={encoder}", "execution.engine=inline"], sets)
+
+
+def test_a_sample_is_measured_and_the_build_opens_the_listing(config: BuildConfig, tmp_path: Path) -> None:
+    plan = plan_build(config, tmp_path / "out.work", sample=16)
+    assert plan.measured.counts == {"pool": {"pool": 41}, "seeds": {"seeds": 10}, "exclude": {"exclude": 6}}
+    assert plan.measured.semantic.dim == 32
+    stages = [cost.stage for cost in plan.costs]
+    assert stages == ["ingest", "screen", "embed", "cluster", "retrieve", "materialize"]
+    assert all(cost.seconds >= 0 and cost.disk >= 0 for cost in plan.costs)
+    text = show_plan(plan)
+    assert "pool pool: 41 files" in text
+    assert text.splitlines()[-1].startswith("together")
+    assert {path.name.partition("-")[0] for path in (tmp_path / "out.work").iterdir()} == {"listing", "lock"}
+    assert build_lvd(config, tmp_path / "out")
+
+
+def measured(pool: int) -> Measured:
+    return Measured(
+        counts={"pool": {"web": pool}, "seeds": {"s": 1000}, "exclude": {}},
+        listing_seconds=1.0,
+        listing_bytes=40,
+        image_bytes=50_000,
+        row_bytes=150,
+        screened_bytes=400,
+        screen_seconds=0.004,
+        semantic=Encoding(0.05, 384),
+        copies=Encoding(0.02, 512),
+        product_rate=1e11,
+        write_rate=1e9,
+        process_bytes=1e9,
+    )
+
+
+def test_time_grows_with_the_pool_and_falls_with_the_workers(config: BuildConfig) -> None:
+    config = replace(config, deduplicate=replace(config.deduplicate, encoder="torchscript:sscd.pt"))
+
+    def seconds(pool: int, workers: int) -> dict[str, float]:
+        return {cost.stage: cost.seconds for cost in estimate(config, measured(pool), workers, 10**10)}
+
+    one, ten, wide = seconds(10**6, 1), seconds(10**7, 1), seconds(10**7, 8)
+    assert one["embed"] == pytest.approx(0.05 * 1_001_000)
+    for stage in ("screen", "embed", "embed-copies"):
+        assert ten[stage] == pytest.approx(10 * one[stage], rel=0.01)
+        assert wide[stage] == pytest.approx(ten[stage] / 8)
+    assert 20 < ten["deduplicate"] / one["deduplicate"] < 45  # about N to the power of 1.5
+
+
+def test_the_join_respects_the_memory_allowed(config: BuildConfig) -> None:
+    config = replace(config, deduplicate=replace(config.deduplicate, encoder="torchscript:sscd.pt"))
+    costs = {cost.stage: cost for cost in estimate(config, measured(10**8), 16, 10**10)}
+    assert costs["deduplicate"].memory < 10**10 + 200 * 10**8
+    assert costs["embed-copies"].disk == 2 * 512 * (10**8 + 1000)
+
+
+def test_a_sample_without_an_image_is_said(config: BuildConfig, tmp_path: Path) -> None:
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool/x.jpg").write_bytes(b"no image")
+    config = replace(config, pool={"p": str(tmp_path / "pool")}, seeds={"s": str(tmp_path / "pool")}, exclude={})
+    with pytest.raises(InputError, match=r"none of the 2 sampled files is a usable image: x\.jpg is not an image"):
+        plan_build(config, tmp_path / "out.work", sample=16)
+
+
+def test_amounts_are_written_for_people() -> None:
+    assert [show_bytes(n) for n in (3, 45_000, 1.23e12, 5e15)] == ["3 B", "45.0 kB", "1.2 TB", "5000.0 TB"]
+    assert [show_seconds(n) for n in (3, 600, 86400)] == ["3.0 s", "10.0 min", "24.0 h"]
