@@ -7,43 +7,81 @@ is handed down from the coarsest level: every cluster may give up to a common ca
 import numpy as np
 import polars as pl
 
+from lvd_curate.artifacts import Workbench
 from lvd_curate.config import RebalanceConfig
-from lvd_curate.kmeans import fit_hierarchy
-from lvd_curate.neighbours import to_matrix
+from lvd_curate.kmeans import Level, fit_hierarchy
+from lvd_curate.vectors import Vectors
 
-VERSION = 1
-ITERATIONS = 20  # Lloyd steps per level
+VERSION = 2
+ITERATIONS = 20  # Lloyd steps per fit
+IMAGES_PER_CLUSTER, MANY_IMAGES_PER_CLUSTER = 20, 75  # of the finest level; the second is that of Vo et al. (743M, 10M)
+MANY = 50_000  # finest clusters of 20 images; a larger pool gets no more until it can give each of them 75
+RATIO = 10  # clusters per cluster of the next level
+COARSEST = 10_000  # a level of more clusters gets another above it (Vo et al. end at 10,000)
 
 
-def rebalance(images: pl.DataFrame, config: RebalanceConfig, random_seed: int) -> pl.DataFrame:
-    """Return (id, clusters list<int32> finest first, kept) for images with id and embedding."""
+def rebalance(
+    images: pl.DataFrame, vectors: Vectors, config: RebalanceConfig, random_seed: int, bench: Workbench
+) -> pl.DataFrame:
+    """Return (id, clusters List(Int32) finest first, kept Boolean) for images whose vectors lie parallel."""
     assert config.target_size is not None
-    levels = config.levels or [max(1, len(images) // 20), max(1, len(images) // 200)]
-    vectors = to_matrix(images["embedding"].to_list())
-    parents = fit_hierarchy(vectors, levels, iterations=ITERATIONS, random_seed=random_seed)
-    path = [parents[0]]
-    for parent in parents[1:]:
-        path.append(parent[path[-1]])
+    levels = plan_levels(config, len(images))
+    hierarchy = fit_hierarchy(vectors, levels, iterations=ITERATIONS, random_seed=random_seed, bench=bench)
+    path = [hierarchy[0].clusters]
+    for level in hierarchy[1:]:
+        path.append(level.clusters[path[-1]])
     clusters = np.stack(path, axis=1)  # [N, levels], finest first
-    kept = sample_top_down(clusters, config.target_size, np.random.default_rng(random_seed))
+    draw = np.random.default_rng(random_seed)
+    order = draw.permutation(len(images)) if config.leaves == "random" else -hierarchy[0].similarities
+    kept = sample_top_down(clusters, config.target_size, order, draw)
+    columns = pl.DataFrame(clusters, schema=[(f"level-{number}", pl.Int32) for number in range(len(levels))])
     return images.select("id").with_columns(
-        clusters=pl.Series(clusters.tolist(), dtype=pl.List(pl.Int32)), kept=pl.Series(kept)
+        clusters=columns.select(pl.concat_list(pl.all())).to_series(), kept=pl.Series(kept)
     )
 
 
-def sample_top_down(clusters: np.ndarray, target: int, draw: np.random.Generator) -> np.ndarray:
-    """Return a mask of `target` rows (all, when fewer) of [N, levels], shared out from the last column to the first."""
+def scale_levels(config: RebalanceConfig, num_images: int) -> list[int]:
+    """Return the clusters of each level, finest first.
+
+    Finest clusters of 20 images and a level of a tenth of them above kept most concepts on Zipf pools of 60,000
+    (benchmarks/curate/zipf_balance.py).
+    """
+    if config.levels:
+        return list(config.levels)
+    finest = max(min(num_images // IMAGES_PER_CLUSTER, MANY), num_images // MANY_IMAGES_PER_CLUSTER, 1)
+    levels = [finest, max(1, finest // RATIO)]
+    while levels[-1] > COARSEST:
+        levels.append(levels[-1] // RATIO)
+    return levels
+
+
+def plan_levels(config: RebalanceConfig, num_images: int) -> list[Level]:
+    """Return the levels with their resampling; by default on half a mean cluster's points (Vo et al.)."""
+    levels, points = [], num_images
+    for number, num_clusters in enumerate(scale_levels(config, num_images)):
+        steps = config.resampling if number else config.finest_resampling
+        given = config.resampling_points[number : number + 1] or config.resampling_points[-1:]
+        levels.append(Level(num_clusters, steps, given[0] if given else max(1, points // (2 * num_clusters))))
+        points = num_clusters
+    return levels
+
+
+def sample_top_down(clusters: np.ndarray, target: int, order: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Return a mask of `target` rows (all, when fewer) of [N, levels], shared out from the last column to the first.
+
+    A finest cluster gives its rows of the lowest `order` [N].
+    """
     kept = np.zeros(len(clusters), dtype=bool)
     pending = [(np.arange(len(clusters)), clusters.shape[1] - 1, target)]
     while pending:
         rows, level, quota = pending.pop()
         if level < 0:
-            kept[draw.permutation(rows)[:quota]] = True
+            kept[rows[np.argsort(order[rows], kind="stable")[:quota]]] = True
             continue
         _, inverse, sizes = np.unique(clusters[rows, level], return_inverse=True, return_counts=True)
-        for number, share in enumerate(allocate(sizes, quota, draw)):
-            if share:
-                pending.append((rows[inverse == number], level - 1, int(share)))
+        members = np.split(rows[np.argsort(inverse, kind="stable")], np.cumsum(sizes)[:-1])
+        shares = allocate(sizes, quota, draw)
+        pending += [(mine, level - 1, int(share)) for mine, share in zip(members, shares, strict=True) if share]
     return kept
 
 
