@@ -129,6 +129,7 @@ def test_of_a_folder_everything_counts(tmp_path: Path, caplog: pytest.LogCapture
     *data, pipe = read_bytes(listing)
     assert data == [b"1", b"2", b"3", b"4"]
     assert str(pipe) == "no regular file"
+    assert "all of it counts: 1 image files, 1 tables, 1 tars" in caplog.text
     assert "2 files are no input (1 tables without image bytes, 1 .txt)" in caplog.text
 
 

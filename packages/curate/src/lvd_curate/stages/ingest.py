@@ -70,7 +70,8 @@ class Finder:
 
     def __init__(self) -> None:
         self.images = frozenset(known_extensions())
-        self.ignored = Counter[str]()  # by suffix
+        self.taken = Counter[str]()  # files by kind
+        self.ignored = Counter[str]()  # files by suffix
         self.foreign: NoImageColumn | None = None  # the first table without images
         self.packed: InputError | None = None  # the first compressed archive
 
@@ -109,6 +110,7 @@ class Finder:
         """Yield the entries of one file, whose name below its set is `relative`."""
         suffix, name = os.path.splitext(relative)[1].decode("ascii", "replace").lower(), show_name(relative)
         if suffix in self.images:
+            self.taken["image files"] += 1
             yield Entry(name, file, stamp_file(file))
         elif not self.is_input(suffix) or self.is_cache(file, suffix):
             self.ignored[suffix] += 1
@@ -116,10 +118,12 @@ class Finder:
         elif not is_regular(file):
             yield Entry(name, file, 0, fault=NO_FILE)
         elif suffix == ".tar":
+            self.taken["tars"] += 1
             yield from list_tar(file, name, self.images)
         else:
             try:
                 yield from list_table(file, name)
+                self.taken["tables"] += 1
             except NoImageColumn as error:
                 self.ignored["tables without image bytes"] += 1
                 self.foreign = self.foreign or error
@@ -142,7 +146,10 @@ class Finder:
         return packed
 
     def report(self, location: str) -> None:
-        """Say what was no input."""
+        """Say what was input, where it was of several kinds, and what was not."""
+        if len(self.taken) > 1:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.taken.items()))
+            logger.info("%s: all of it counts: %s", location, kinds)
         if self.ignored:
             kinds = ", ".join(f"{count:,} {kind or 'without suffix'}" for kind, count in self.ignored.most_common(5))
             logger.info("%s: %s files are no input (%s)", location, f"{self.ignored.total():,}", kinds)
