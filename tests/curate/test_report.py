@@ -60,7 +60,7 @@ def test_every_chapter_is_filled(page: str) -> None:
     for words in (
         "The 50 largest groups",
         "part of a larger one, cut at 0.72",
-        "Images that deduplicate drops at each threshold",
+        "Dropped by deduplicate at each threshold",
         "objects, per seed image",
         "objects, per cluster",
         "birds, per seed image",

@@ -70,9 +70,11 @@ def draw_sizes(sizes: np.ndarray) -> list[Bar]:
 
 
 def draw_curves(curves: pl.LazyFrame) -> list[Curve]:
-    """Return a curve per stage, from the threshold used to 1."""
+    """Return a curve per stage, deduplicate first, from the threshold used to 1."""
     drawn = []
-    for (stage,), table in curves.sort("stage", "threshold").collect().group_by("stage", maintain_order=True):
+    for (stage,), table in (
+        curves.sort("stage", "threshold", descending=[True, False]).collect().group_by("stage", maintain_order=True)
+    ):
         low, high, most = table["threshold"][0], table["threshold"][-1], max(1, int(table["images"].to_numpy().max()))
         points = [
             Point(threshold, images, (threshold - low) / (high - low) if high > low else 0.0, images / most)

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from lvd_curate.card import describe
 from lvd_curate.columns import DROPPED, EXCLUDE, KEPT, SEEDS
 from lvd_curate.counts import FUNNEL
 from lvd_curate.errors import InputError
@@ -31,7 +33,8 @@ def explain(dataset: Path, name: str) -> str:
     facts = gather_facts(dataset, story, identity)
     others = name_images(lineage, facts.ids(files))
     names = {other: f"{role} {source}: {path}" for other, role, source, path in others.rows()}
-    return "\n".join(tell(identity, files, facts, names)) + "\n"
+    stages = list_stages(describe(dataset)["config"])
+    return "\n".join(tell(identity, files, facts, names, stages)) + "\n"
 
 
 def list_matches(files: pl.DataFrame, name: str) -> str:
@@ -44,11 +47,22 @@ def list_matches(files: pl.DataFrame, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tell(identity: str | None, files: pl.DataFrame, facts: Facts, names: dict[str, str]) -> Iterator[str]:
+def list_stages(config: dict[str, Any]) -> list[str]:
+    """Return the stages that a recipe asked for, in their order."""
+    asked = {
+        "moderate": config["moderate"]["nsfw"] is not None or config["moderate"]["faces"] is not None,
+        "rebalance": config["rebalance"]["target_size"] is not None,
+    }
+    return [stage for stage in FUNNEL if asked.get(stage, True)]
+
+
+def tell(
+    identity: str | None, files: pl.DataFrame, facts: Facts, names: dict[str, str], stages: list[str]
+) -> Iterator[str]:
     """Yield the story's lines."""
     yield f"id {identity or '(none: no byte could be read)'}"
     for row in files.iter_rows(named=True):
-        yield from tell_file(row, names)
+        yield from tell_file(row, names, stages)
     roles = set(files["role"])
     if facts.touched_count:
         yield f"excluded: {facts.touched_count:,} images of pool and seeds, with their copies, left because of it"
@@ -59,7 +73,7 @@ def tell(identity: str | None, files: pl.DataFrame, facts: Facts, names: dict[st
     yield from tell_group(identity, facts, names)
     for row in facts.touches.iter_rows(named=True):
         partner = name_of(row["reference_id"], names)
-        yield f"decontaminate: it or a copy of it is like {partner} of {row['exclude_set']} ({row['score']:.3f})"
+        yield f"decontaminate: it or a copy of it is like {partner} (set {row['exclude_set']}, {row['score']:.3f})"
     if facts.cluster is not None:
         yield f"cluster: flat {facts.cluster}" + (
             "" if facts.levels is None else f"; rebalancing, finest first: {', '.join(map(str, facts.levels))}"
@@ -72,11 +86,13 @@ def tell(identity: str | None, files: pl.DataFrame, facts: Facts, names: dict[st
         yield f"in the dataset: {Path(file).parent.name}/{Path(file).name}, cluster {cluster}"
 
 
-def tell_file(row: dict[str, str | None], names: dict[str, str]) -> Iterator[str]:
+def tell_file(row: dict[str, Any], names: dict[str, str], stages: list[str]) -> Iterator[str]:
     """Say what became of one file: every stage that it passed, and the one at which it left."""
     yield f"file {row['role']} {row['source']}: {row['path']}"
-    stage = row["stage"] or ""
-    passed = FUNNEL[: FUNNEL.index(stage)] if stage in FUNNEL else ()
+    stage = row["stage"]
+    passed = stages[: stages.index(stage)] if stage in stages else []
+    if row["role"] == SEEDS:
+        passed = [stage for stage in passed if stage not in ("retrieve", "rebalance")]
     if passed:
         yield f"  passed {', '.join(passed)}"
     if row["status"] == KEPT:
@@ -86,7 +102,7 @@ def tell_file(row: dict[str, str | None], names: dict[str, str]) -> Iterator[str
     yield f"  {DROPPED} at {stage}: {row['reason']}{score}"
     partner = row["partner_id"]
     if partner == row["id"] and partner is not None:
-        yield "  the same bytes stand in another file, above or below"
+        yield "  its bytes are those of the other file"
     elif partner is not None:
         yield f"  because of {name_of(partner, names)}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from lvd_curate.errors import InputError
 from lvd_curate.story import Story
 
 ID = re.compile("[0-9a-f]{6,64}")
@@ -79,9 +80,9 @@ def suggest(lineage: pl.LazyFrame, name: str) -> str:
     alike = lineage.filter(pl.col("path").str.contains(stem, literal=True)).select("path").head(3).collect()["path"]
     near = alike.to_list()
     if not near:
-        some = lineage.select("path").head(COMPARED).collect()["path"]
-        ends = {path.rpartition("/")[2]: path for path in reversed(some.to_list())}
-        near = [ends[end] for end in get_close_matches(last, ends, n=3, cutoff=0.6)]
+        some = lineage.select("path").head(COMPARED).collect()["path"].to_list()
+        ends = {path.rpartition("/")[2]: path for path in reversed(some)}
+        near = get_close_matches(name, some) or [ends[end] for end in get_close_matches(last, ends)]
     if not near:
         return "; give an id (six digits of it are enough) or a path as lineage.parquet has it"
     return f"; near to it: {', '.join(near)}"
@@ -89,6 +90,7 @@ def suggest(lineage: pl.LazyFrame, name: str) -> str:
 
 def gather_facts(dataset: Path, story: Story, identity: str | None) -> Facts:
     """Look an image up in every table; one without an id (no byte of it could be read) is in none."""
+    identity = identity or ""
     mine = pl.col("id") == identity
     component = story.components.filter(mine).select("component")
     group = story.components.join(component, on="component", how="semi")
@@ -119,7 +121,10 @@ def count(table: pl.LazyFrame) -> int:
     return int(table.select(pl.len()).collect().item())
 
 
-def find_row(dataset: Path, identity: str | None) -> pl.DataFrame:
+def find_row(dataset: Path, identity: str) -> pl.DataFrame:
     """Return (file, cluster) of an image in the dataset's shards; they are ordered by id, so few bytes are read."""
-    shards = pl.scan_parquet(dataset / "data" / "train-*.parquet", include_file_paths="file")
-    return shards.filter(pl.col("id") == identity).select("file", "cluster").collect()
+    shards = sorted((dataset / "data").glob("train-*.parquet"))
+    if not shards:
+        raise InputError(f"{dataset} is no dataset of curate: it has no data/train-*.parquet")
+    rows = pl.scan_parquet(shards, glob=False, include_file_paths="file")
+    return rows.filter(pl.col("id") == identity).select("file", "cluster").collect()
