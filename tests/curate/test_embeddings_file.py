@@ -108,7 +108,6 @@ def test_the_fingerprint_follows_vectors_and_names(tmp_path: Path) -> None:
     seen = set()
     for vectors, ids in ((VECTORS, IDS), (VECTORS + 1, IDS), (VECTORS, IDS[::-1])):
         file = write_given(tmp_path, "npy+txt", {"id": ids}, vectors)
-        open_embeddings.cache_clear()
         seen.add(open_embeddings(str(file)).fingerprint())
     assert len(seen) == 3
 

@@ -9,6 +9,7 @@ order than the file's reads faster from a .npy: it is mapped, while a table is r
 
 import functools
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ import polars as pl
 
 from lvd_curate.artifacts import write_whole
 from lvd_curate.errors import InputError
+from lvd_curate.file_names import stamp_file
 from lvd_curate.table_images import Table, is_text, name_damage, open_table
 from lvd_curate.vector_sources import NpyVectors, TableVectors, VectorSource
 
 PREFIX = "embeddings:"
+SUFFIXES = (".npy", ".parquet", ".arrow")
 BLOCK = 4096  # vectors in memory at once
 CONTENT_ID = re.compile("[0-9a-f]{64}")
 WAYS = (
@@ -83,17 +86,22 @@ class Embeddings:
         return file
 
 
-@functools.lru_cache(maxsize=2)
 def open_embeddings(spec: str) -> Embeddings:
-    """Open the file that `embeddings:FILE` or FILE names; kept for the next shard of the same process.
+    """Open the file that `embeddings:FILE` or FILE names; kept, while it stays the same, for the next shard.
 
     Raises InputError, with the way out, when vectors or names are missing, damaged, doubled or do not fit together.
     """
     file = Path(spec.removeprefix(PREFIX))
-    if file.suffix not in (".npy", ".parquet", ".arrow"):
+    if file.suffix not in SUFFIXES:
         raise InputError(f"embeddings {file}: no known kind of file; give {WAYS}")
     if not file.is_file():
         raise InputError(f"no embeddings at {file}; give {WAYS}")
+    return open_file(file, tuple(stamp_file(os.fsencode(file.with_suffix(suffix))) for suffix in (*SUFFIXES, ".txt")))
+
+
+@functools.lru_cache(maxsize=2)
+def open_file(file: Path, stamps: tuple[int, ...]) -> Embeddings:
+    """Open vectors and names; `stamps` make a changed file be opened anew."""
     vectors: VectorSource
     if file.suffix == ".npy":
         vectors, named = NpyVectors(file), find_names_file(file)
@@ -104,9 +112,8 @@ def open_embeddings(spec: str) -> Embeddings:
             raise InputError(f"{file} has no column embedding, only {', '.join(table.schema.names)}; give {WAYS}")
         names, vectors = read_table_names(file, table), TableVectors(file, table, "embedding")
     check_names(names, vectors.num_rows, named)
-    return Embeddings(
-        names.with_row_index("row").cast({"row": pl.Int64}), vectors, (file,) if named == file else (file, named)
-    )
+    files = (file,) if named == file else (file, named)
+    return Embeddings(names.with_row_index("row").cast({"row": pl.Int64}), vectors, files)
 
 
 def read_embeddings(file: str, folder: Path) -> tuple[pl.DataFrame, Path]:
