@@ -13,6 +13,11 @@ def test_scores_fall_into_bins_of_a_twentieth() -> None:
     assert draw_scores(pl.LazyFrame({"score": [None]}, schema={"score": pl.Float32}), "score") == []
 
 
+def test_high_scores_get_narrow_bins() -> None:
+    bars = draw_scores(pl.LazyFrame({"score": [0.981, 0.985, 0.999]}), "score")
+    assert [(bar.label, bar.total) for bar in bars] == [("0.98 to 0.99", 2), ("0.99 to 1.00", 1)]
+
+
 def test_group_sizes_are_counted_by_doubling() -> None:
     bars = draw_sizes(np.array([1, 1, 2, 2, 2, 3, 4, 5, 9, 16]))
     assert [(bar.label, bar.total) for bar in bars] == [("2", 3), ("3 to 4", 2), ("5 to 8", 1), ("9 to 16", 2)]

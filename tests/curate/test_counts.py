@@ -50,6 +50,7 @@ def test_counts_agree_with_the_tables(told: Path) -> None:
     assert sum(row["files"] for row in counts["sets"]) == lineage.height
     assert sum(row["files"] for row in counts["reasons"]) == lineage.filter(role="pool", status="dropped").height
     assert (counts["duplicate_groups"], counts["largest_group"]) == (52, 13)
+    assert counts["cut"] == {"images": 2, "parts": 1}
     picks = tables["picks"]
     by_set = picks.filter(seed_set="objects", mode="sample")
     row = next(row for row in counts["retrieved"] if (row["seed_set"], row["mode"]) == ("objects", "sample"))

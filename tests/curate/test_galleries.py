@@ -30,8 +30,8 @@ def test_the_largest_groups_come_first_their_least_alike_members_first() -> None
         )
     )
     assert [(group.head.id, group.title) for group in groups] == [
-        ("a", "3 images, least alike 0.90"),
-        ("e", "2 images, least alike 0.99; part of a larger one, cut at 0.70"),
+        ("a", "3 images, least alike 0.900"),
+        ("e", "2 images, least alike 0.990; part of a larger one, cut at 0.70"),
         ("g", "2 images"),
     ]
     assert [member.id for member in groups[0].members] == ["b", "c"]
@@ -74,13 +74,13 @@ def test_every_seed_set_and_mode_is_shown() -> None:
     )
     galleries = gather_retrieved(picks)
     assert [gallery.title for gallery in galleries] == ["s, per seed image", "s, per cluster", "t, per seed image"]
-    assert galleries[0].strips[0].members == [("y", "0.70"), ("x", "0.50")]
+    assert galleries[0].strips[0].members == [("y", "0.700"), ("x", "0.500")]
     (hub,) = gather_hubs(picks)
     assert hub.head == ("x", "2 seeds")
-    assert hub.members == [("2", "0.60"), ("1", "0.50")]
+    assert hub.members == [("2", "0.600"), ("1", "0.500")]
     worst, best = gather_extremes(picks)
-    assert worst.strips[0].members == [("z", "0.10")]
-    assert best.strips[0].members == [("y", "0.70")]
+    assert worst.strips[0].members == [("z", "0.100")]
+    assert best.strips[0].members == [("y", "0.700")]
 
 
 def test_what_is_shown_is_chosen_once_and_always_alike(told: Path) -> None:

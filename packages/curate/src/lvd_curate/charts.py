@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-SCORE_BINS = 20
+WIDE, NARROW = 0.05, 0.01  # bins of scores; narrow when all are high
+HIGH = 0.8
 BARS = 120  # clusters, or groups of clusters that follow one another in size
 
 
@@ -42,16 +43,19 @@ class Shares(NamedTuple):
 
 
 def draw_scores(table: pl.LazyFrame, column: str) -> list[Bar]:
-    """Return the histogram of cosines or scores: bins of 0.05 from 0 to 1, cut off below the first that has any."""
-    place = (pl.col(column) * SCORE_BINS).floor().clip(0, SCORE_BINS - 1).cast(pl.Int64)
-    found = table.drop_nulls(column).group_by(place.alias("bin")).len().collect(engine="streaming")
-    counts = np.zeros(SCORE_BINS, dtype=np.int64)
-    counts[found["bin"].to_numpy()] = found["len"].to_numpy()
-    if not counts.any():
+    """Return the histogram of scores up to 1, from the first bin that has any; what is below 0 counts as 0."""
+    lowest = table.select(pl.col(column).min()).collect(engine="streaming").item()
+    if lowest is None:
         return []
+    width = NARROW if lowest >= HIGH else WIDE
+    bins = round(1 / width)
+    place = (pl.col(column) * bins).floor().clip(0, bins - 1).cast(pl.Int64)
+    found = table.drop_nulls(column).group_by(place.alias("bin")).len().collect(engine="streaming")
+    counts = np.zeros(bins, dtype=np.int64)
+    counts[found["bin"].to_numpy()] = found["len"].to_numpy()
     first = int(np.flatnonzero(counts)[0])
     return [
-        Bar(f"{place / SCORE_BINS:.2f} to {(place + 1) / SCORE_BINS:.2f}", count, count / int(counts.max()))
+        Bar(f"{place / bins:.2f} to {(place + 1) / bins:.2f}", count, count / int(counts.max()))
         for place, count in enumerate(counts.tolist())
         if place >= first
     ]

@@ -47,6 +47,7 @@ def count_everything(lineage: pl.DataFrame | pl.LazyFrame, story: Story) -> dict
         "reasons": count_reasons(verdicts.filter(pl.col("role") != EXCLUDE)),
         "duplicate_groups": int((sizes > 1).sum()),
         "largest_group": int(sizes.max(initial=0)),
+        "cut": count_cut(story.components),
         "touched": count_touched(story.touches),
         "retrieved": count_picks(story.picks),
         "chosen": count_chosen(story.picks),
@@ -93,6 +94,13 @@ def count_reasons(verdicts: pl.DataFrame) -> list[dict[str, Any]]:
     """Return how often each reason was given."""
     given = verdicts.drop_nulls("reason").group_by("stage", "reason").agg(pl.col("files").sum())
     return given.sort("files", "stage", "reason", descending=[True, False, False]).to_dicts()
+
+
+def count_cut(components: pl.LazyFrame) -> dict[str, int]:
+    """Return how many images were in components too large to be whole, and into how many parts these were cut."""
+    parts = components.filter(pl.col("cut").is_not_null())
+    counts = parts.select(images=pl.len(), parts=pl.col("component").n_unique())
+    return counts.collect(engine="streaming").to_dicts()[0]
 
 
 def count_touched(touches: pl.LazyFrame) -> dict[str, int]:

@@ -117,16 +117,16 @@ def tell_moderation(moderated: pl.DataFrame) -> Iterator[str]:
 
 def tell_group(identity: str | None, facts: Facts, names: dict[str, str]) -> Iterator[str]:
     """Say which images are copies of it."""
-    if facts.group_size == 1:
-        yield "copies: none"
-    if facts.group_size < 2:
+    if not facts.group_size:
         return
-    mine = facts.group.filter(pl.col("id") == identity).row(0, named=True)
+    mine = facts.group.row(0, named=True)
     stands = "it stands" if mine["representative"] == identity else f"{name_of(mine['representative'], names)} stands"
     cut = "" if mine["cut"] is None else f"; part of a larger group, cut at {mine['cut']:.2f}"
+    if facts.group_size == 1:
+        yield f"copies: none{cut}"
+        return
     yield f"copies: {facts.group_size - 1:,} others; {stands} for them (beside each, how alike it is){cut}"
-    others = facts.group.filter(pl.col("id") != identity)
-    yield from list_images(others, "id", "score", names, facts.group_size - 1)
+    yield from list_images(facts.group[1:], "id", "score", names, facts.group_size - 1)
 
 
 def tell_picks(facts: Facts, names: dict[str, str]) -> Iterator[str]:

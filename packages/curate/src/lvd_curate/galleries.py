@@ -80,11 +80,11 @@ def gather_groups(components: pl.LazyFrame) -> list[Strip]:
         mine = others.filter(pl.col("representative") != pl.col("id"))
         title = f"{size:,} images"
         if len(mine):
-            title += f", least alike {mine['score'][0]:.2f}"
+            title += f", least alike {mine['score'][0]:.3f}"
         if cut is not None:
             title += f"; part of a larger one, cut at {cut:.2f}"
         notes = [
-            Shown(identity, "seed, stays" if identity == representative else f"{score:.2f}")
+            Shown(identity, "seed, stays" if identity == representative else f"{score:.3f}")
             for identity, representative, score in others.select("id", "representative", "score")
             .head(GROUP_MEMBERS)
             .rows()
@@ -103,7 +103,7 @@ def gather_touches(touches: pl.LazyFrame) -> list[Gallery]:
     galleries = []
     for (name,), table in shown.group_by("exclude_set", maintain_order=True):
         strips = [
-            Strip(Shown(reference, "excluded"), [Shown(identity, f"{score:.2f}")])
+            Strip(Shown(reference, "excluded"), [Shown(identity, f"{score:.3f}")])
             for reference, identity, score in table.select("reference_id", "id", "score").rows()
         ]
         galleries.append(Gallery(str(name), strips))
@@ -131,7 +131,7 @@ def gather_retrieved(picks: pl.LazyFrame) -> list[Gallery]:
 def strip_of_seed(seed: str, brought: pl.DataFrame) -> Strip:
     """Return a seed beside the first of the images it brought."""
     members = [
-        Shown(identity, f"{similarity:.2f}") for identity, similarity in brought.select("id", "similarity").rows()
+        Shown(identity, f"{similarity:.3f}") for identity, similarity in brought.select("id", "similarity").rows()
     ]
     return Strip(Shown(seed, "seed"), members[:PICKS], more=max(0, len(members) - PICKS))
 
@@ -144,19 +144,20 @@ def gather_hubs(picks: pl.LazyFrame) -> list[Strip]:
     strips = []
     for identity, count in hubs.rows():
         seeds = chosen.filter(pl.col("id") == identity).unique("seed_id", keep="first", maintain_order=True)
-        near = [Shown(seed, f"{similarity:.2f}") for seed, similarity in seeds.select("seed_id", "similarity").rows()]
+        near = [Shown(seed, f"{similarity:.3f}") for seed, similarity in seeds.select("seed_id", "similarity").rows()]
         strips.append(Strip(Shown(identity, f"{count} seeds"), near[:HUB_SEEDS], more=max(0, count - HUB_SEEDS)))
     return strips
 
 
 def gather_extremes(picks: pl.LazyFrame) -> list[Gallery]:
-    """Return the picks least and most like their seed."""
-    pairs = picks.select("seed_id", "id", "similarity").unique(["seed_id", "id"])
+    """Return the picks least and most like their seed, one of every seed."""
+    pairs = picks.select("seed_id", "id", "similarity")
     galleries = []
     for title, descending in (("Worst neighbours", False), ("Best neighbours", True)):
-        ends = pairs.sort("similarity", "seed_id", "id", descending=[descending, False, False]).head(EXTREMES)
+        ordered = pairs.sort("similarity", "seed_id", "id", descending=[descending, False, False])
+        ends = ordered.unique("seed_id", keep="first", maintain_order=True).head(EXTREMES)
         strips = [
-            Strip(Shown(seed, "seed"), [Shown(identity, f"{similarity:.2f}")])
+            Strip(Shown(seed, "seed"), [Shown(identity, f"{similarity:.3f}")])
             for seed, identity, similarity in collect(ends).rows()
         ]
         galleries.append(Gallery(title, strips))
