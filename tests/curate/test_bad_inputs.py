@@ -26,6 +26,10 @@ from PIL import Image
 
 from lvd_curate import folders, locations
 from lvd_curate.cli import main
+from lvd_curate.columns import SCREENED
+from lvd_curate.config import ScreenConfig
+from lvd_curate.images import decode_rgb
+from lvd_curate.stages.screen import screen_file
 
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
@@ -276,6 +280,25 @@ def test_every_bad_kind_is_looked_at_and_the_good_are_kept(survived: dict[str, t
     }
     assert {survived[name][0] for name in GOOD} == {"kept"}
     assert len(ROWS) >= 40
+
+
+TAILS = {
+    "no end": b"",
+    "half an end": b"\0\0\0\0IE",
+    "a cut chunk": b"\0\0\x01\xf4tEXtabc",
+    "no chunk": b"\0\0\1\0 IENzz",
+    "more bytes": b"\0\0\0\0IEND\xaeB`\x82" + b"x" * 99,
+}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_screening_lets_pass_can_be_decoded(picture: Draw, jpeg: Encode, tail: str) -> None:
+    data = jpeg(picture(0), format="PNG")[:-12] + TAILS[tail]
+    reason = dict(zip(SCREENED, screen_file(data, ScreenConfig()), strict=True))["reason"]
+    if reason is None:
+        assert decode_rgb(data).size == (96, 72)
+    else:
+        assert reason.startswith("damaged: ")
 
 
 Spoil = Callable[[Path], list[str]]
