@@ -1,92 +1,184 @@
-"""How many edited copies, and how many strangers, the hashes of `curate build-lvd` take for copies.
+r"""How many planted copies hashes, an encoder and imagededup find, and how many strangers they take for copies.
 
-    python benchmarks/curate/planted_copies.py PHOTOGRAPHS.parquet [STEP]
+    python benchmarks/curate/planted_copies.py PHOTOGRAPHS.parquet \
+        [--peer PYTHON] [--encoder SPEC] [--strangers POOL ...]
 
-Edits every STEP-th photograph (default 4) in each way, compares it with its original, and then all photographs with
-one another. Prints the share of copies found and the pairs of strangers with their correlation.
+Every photograph is edited in each of the eleven ways of `lvd_curate.planted`; each set of copies is compared with the
+originals, as decontamination compares them, with the defaults. F1 is over pairs (copy, original). PYTHON is that of an
+environment with imagededup 0.3.3, whose four hashes look at the same files: at its default of 10 bits, and at whatever
+threshold is best for that edit. Each POOL is searched for copies within itself; what is found is printed.
 """
 
-import io
+import argparse
+import json
+import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import polars as pl
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image
 
+from lvd_curate.artifacts import Workbench
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import DeduplicateConfig, ScreenConfig
-from lvd_curate.copies import CopyBars, find_copies
+from lvd_curate.copies import CopyBars, Looks, find_copies_between, find_copies_within
+from lvd_curate.encoders import load_encoder
+from lvd_curate.executors import InlineExecutor
+from lvd_curate.images import decode_rgb
 from lvd_curate.locations import read_bytes
+from lvd_curate.planted import EDITS, plant_copy
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.screen import screen_file
 
-
-def save(image: Image.Image, quality: int = 90, format: str = "JPEG") -> bytes:
-    """Encode a picture."""
-    buffer = io.BytesIO()
-    image.save(buffer, format, quality=quality)
-    return buffer.getvalue()
-
-
-def crop(image: Image.Image, percent: int) -> Image.Image:
-    """Cut so many percent off the width and the height."""
-    left, top = image.width * percent // 200, image.height * percent // 200
-    return image.crop((left, top, image.width - left, image.height - top))
-
-
-def caption(image: Image.Image) -> Image.Image:
-    """Cover the lowest 12 % with a black bar."""
-    image = image.copy()
-    ImageDraw.Draw(image).rectangle((0, int(image.height * 0.88), image.width, image.height), fill=(0, 0, 0))
-    return image
+RESULTS = Path(__file__).parents[1] / "results" / "curate.jsonl"
+DEFAULT_BITS = 10  # imagededup's max_distance_threshold
+PEER = """
+import json, sys
+from pathlib import Path
+from imagededup.methods import AHash, DHash, PHash, WHash
+for method in (PHash, DHash, AHash, WHash):
+    for folder in sorted(Path(sys.argv[1]).iterdir()):
+        hashes = method(verbose=False).encode_images(image_dir=folder, num_enc_workers=0)
+        print(json.dumps([method.__name__, folder.name, [hashes[name] for name in sorted(hashes)]]))
+"""
 
 
-def edit(image: Image.Image) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the bytes of every edited copy."""
-    width, height = image.size
-    yield "jpeg 30", save(image, 30)
-    yield "jpeg 15", save(image, 15)
-    yield "half size", save(image.resize((width // 2, height // 2), Image.Resampling.LANCZOS))
-    yield "quarter size, nearest", save(image.resize((width // 4, height // 4), Image.Resampling.NEAREST))
-    yield "1.5 times", save(image.resize((width * 3 // 2, height * 3 // 2)))
-    yield "half width", save(image.resize((width // 2, height)))
-    yield "mirrored", save(ImageOps.mirror(image))
-    for percent in (3, 5, 10):
-        yield f"crop {percent} %", save(crop(image, percent))
-    yield "grey", save(image.convert("L"))
-    yield "brightness x1.4", save(ImageEnhance.Brightness(image).enhance(1.4))
-    yield "contrast x0.6", save(ImageEnhance.Contrast(image).enhance(0.6))
-    yield "caption bar", save(caption(image))
-    yield "rotated 3 degrees", save(image.rotate(3))
-    yield "border 5 %", save(ImageOps.expand(image, width // 20, 0))
-    yield "webp 50", save(image, 50, "WEBP")
+def read_photographs(place: str) -> list[bytes]:
+    """Return the bytes of every image of a set."""
+    listing = pl.concat(list_images("pool", "photographs", place, Path()))
+    return [data for data in read_bytes(listing) if isinstance(data, bytes)]
+
+
+def look(files: list[bytes], encoder: str | None, folder: Path) -> Looks:
+    """Screen, and embed when there is an encoder, as the pipeline does; results go to a folder."""
+    folder.mkdir(parents=True)
+    rows = [screen_file(data, ScreenConfig(min_side=1)) for data in files]
+    table = pl.DataFrame(rows, schema=SCREENED, orient="row")
+    np.save(folder / "thumbnail.npy", np.frombuffer(b"".join(table["thumbnail"]), dtype="u1").reshape(len(files), -1))
+    places = pl.int_range(len(files), dtype=pl.Int64, eager=True)
+    table = table.drop("thumbnail").with_columns(row=places, id=places.cast(pl.String) + folder.name)
+    if encoder is None:
+        return Looks(table, folder / "thumbnail.npy", None)
+    model = load_encoder(encoder, "cpu")
+    batches = [files[start : start + 32] for start in range(0, len(files), 32)]
+    vectors = np.concatenate([model.embed([decode_rgb(data) for data in batch], "fp32") for batch in batches])
+    np.save(folder / "embedding.npy", vectors)
+    return Looks(table.with_columns(vector=places), folder / "thumbnail.npy", folder / "embedding.npy")
+
+
+def compute_f1(pairs: set[tuple[int, int]], count: int) -> float:
+    """Return F1 of pairs (copy, original), of which the right ones are (n, n)."""
+    right = sum(left == match for left, match in pairs)
+    return 2 * right / (len(pairs) + count)
+
+
+def measure_peer(python: str, folder: Path, count: int) -> dict[str, tuple[float, float]]:
+    """Return imagededup's best F1 of its four hashes per edit: at the default threshold, and at the best one."""
+    run = subprocess.run([python, "-c", PEER, folder], check=True, capture_output=True, text=True)
+    hashes: dict[str, dict[str, np.ndarray]] = {}
+    for line in run.stdout.splitlines():
+        method, name, values = json.loads(line)
+        hashes.setdefault(name, {})[method] = np.array([int(value, 16) for value in values], dtype=np.uint64)
+    best = {}
+    for name in EDITS:
+        figures = []
+        for method, mine in hashes[name].items():
+            bits = np.bitwise_count(mine[:, None] ^ hashes["original"][method][None])
+            right = np.diag(bits)
+            figures.append([2 * (right <= bar).sum() / ((bits <= bar).sum() + count) for bar in range(33)])
+        best[name] = (float(np.max(figures, axis=0)[DEFAULT_BITS]), float(np.max(figures)))
+    return best
 
 
 def main() -> None:
-    """Measure and print."""
-    listing = list_images("pool", "photographs", sys.argv[1], Path())
-    files = [data for data in read_bytes(listing) if isinstance(data, bytes)]
+    """Measure, print and record."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("photographs")
+    parser.add_argument("--peer")
+    parser.add_argument("--encoder")
+    parser.add_argument("--strangers", nargs="*", default=[])
+    given = parser.parse_args()
+    out = partial(print, flush=True)
     config = DeduplicateConfig()
     bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours, config.threshold)
-    rows = [screen_file(data, ScreenConfig(min_side=1)) for data in files]
-    photographs = pl.DataFrame(rows, schema=SCREENED, orient="row")
-    edited: dict[str, list[tuple[int, bytes]]] = {}
-    for number in range(0, len(files), int(sys.argv[2]) if len(sys.argv) > 2 else 4):
-        for name, data in edit(Image.open(io.BytesIO(files[number])).convert("RGB")):
-            edited.setdefault(name, []).append((number, data))
-    for name, copies in edited.items():
-        rows = [screen_file(data, ScreenConfig(min_side=1)) for _, data in copies]
-        found = find_copies(pl.DataFrame(rows, schema=SCREENED, orient="row"), photographs, bars).pairs.tolist()
-        hits = sum([place, number] in found for place, (number, _) in enumerate(copies))
-        sys.stdout.write(f"{name:24}{hits / len(copies):.3f}\n")
-    pairs, scores = find_copies(photographs, photographs, bars)
-    strangers = [
-        (left, right, float(score)) for (left, right), score in zip(pairs, scores, strict=True) if left < right
-    ]
-    sys.stdout.write(f"pairs among {len(files)} photographs: {len(strangers)}\n")
-    for left, right, score in strangers:
-        sys.stdout.write(f"  rows {left} and {right}, correlation {score:.3f}\n")
+    files = read_photographs(given.photographs)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bench = Workbench(folder / "work", InlineExecutor(), 2 * 10**9)
+        edited = {"original": files, **plant_all(files)}
+        for name, copies in edited.items():
+            (folder / "files" / name).mkdir(parents=True)
+            for number, data in enumerate(copies):
+                (folder / "files" / name / f"{number:06d}.jpg").write_bytes(data)
+        peer = measure_peer(given.peer, folder / "files", len(files)) if given.peer else {}
+        originals = look(files, given.encoder, folder / "looks" / "original")
+        figures = {}
+        out(f"{'edit':16}{'hashes':>8}{'encoder':>9}{'imagededup, 10 bits':>21}{'best bits':>11}")
+        for name in EDITS:
+            copies = look(edited[name], given.encoder, folder / "looks" / name)
+            ours = [
+                compute_f1(find_pairs(copies._replace(vectors=vectors), originals, bars, bench), len(files))
+                for vectors in ([None, copies.vectors] if given.encoder else [None])
+            ]
+            figures[name] = [*ours, *peer.get(name, ())]
+            columns = [f"{ours[0]:8.4f}", f"{ours[1]:9.4f}" if given.encoder else " " * 9]
+            out(f"{name:16}" + "".join(columns) + "".join(f"{value:16.4f}" for value in peer.get(name, ())))
+        found = {
+            place: count_strangers(place, given, folder, bars, bench) for place in [given.photographs, *given.strangers]
+        }
+    record = {
+        "benchmark": "planted_copies",
+        "date": time.strftime("%Y-%m-%d"),
+        "encoder": Path(given.encoder).name if given.encoder else None,
+        "photographs": len(files),
+        "f1": figures,
+        "columns": "hashes, encoder if any, imagededup at 10 bits and at its best if run",
+        "pairs_within": {Path(place).name: pairs for place, pairs in found.items()},
+        "versions": {name: version(name) for name in ("numpy", "pillow", "faiss-gpu")},
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    with open(RESULTS, "a") as results:
+        results.write(json.dumps(record) + "\n")
 
 
-main()
+def plant_all(files: list[bytes]) -> dict[str, list[bytes]]:
+    """Return the copies of all photographs by edit."""
+    planted: dict[str, list[bytes]] = {name: [] for name in EDITS}
+    for number, data in enumerate(files):
+        image: Image.Image = decode_rgb(data)
+        for place, name in enumerate(EDITS):
+            planted[name].append(plant_copy(image, name, np.random.default_rng([0, number, place])))
+    return planted
+
+
+def find_pairs(copies: Looks, originals: Looks, bars: CopyBars, bench: Workbench) -> set[tuple[int, int]]:
+    """Return the pairs (copy, original) that are found."""
+    pieces = find_copies_between(copies, originals, bars, bench)
+    return {(left, match) for found in pieces for left, match in found.pairs.tolist()}
+
+
+def count_strangers(
+    place: str, given: argparse.Namespace, folder: Path, bars: CopyBars, bench: Workbench
+) -> list[tuple[int, int, float]]:
+    """Print and return the pairs that hashes find within a set."""
+    files = read_photographs(place)
+    looks = look(files, None, folder / "looks" / Path(place).name)
+    start = time.process_time()
+    best: dict[tuple[int, int], float] = {}
+    for found in find_copies_within(looks, bars, bench):
+        for (left, right), score in zip(found.pairs.tolist(), found.scores.tolist(), strict=True):
+            best[left, right] = max(score, best.get((left, right), 0.0))
+    pairs = [(left, right, round(score, 3)) for (left, right), score in sorted(best.items())]
+    seconds = time.process_time() - start
+    print(f"{place}: {len(pairs)} pairs of {len(files) * (len(files) - 1) // 2:,}, {seconds:.0f} CPU seconds")
+    print("".join(f"  rows {left} and {right}: {score}\n" for left, right, score in pairs[:40]), end="", flush=True)
+    return pairs[:1000]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

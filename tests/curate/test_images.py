@@ -42,7 +42,7 @@ def test_exif_orientation_turns_pixels_and_sizes(picture: Picture) -> None:
     seen = decode_thumbnail(data, **LIMITS)
     assert (seen.width, seen.height) == (72, 96)
     turned = decode_thumbnail(save(picture(3).rotate(-90, expand=True), "PNG"), **LIMITS).grey
-    assert np.abs(seen.grey - turned).mean() < 4
+    assert np.abs(seen.grey - turned.astype(float)).mean() < 4
 
 
 def test_animations_give_their_first_frame(picture: Picture) -> None:
@@ -82,6 +82,26 @@ def test_truncated_files_have_a_reason_that_is_the_same_every_time(picture: Pict
         reasons.add(str(caught.value))
     assert len(reasons) == 1
     assert "0x" not in reasons.pop()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF"])
+def test_what_is_there_of_a_truncated_file_can_be_kept(picture: Picture, format: str) -> None:
+    image = picture(7, (160, 120))
+    data = save(image, format)
+    kept = decode_thumbnail(data[: len(data) * 3 // 4], **LIMITS, keep_truncated=True)
+    assert (kept.width, kept.height) == (160, 120)
+    whole = decode_thumbnail(data, **LIMITS).grey.astype(float)
+    assert np.abs(kept.grey - whole)[:12].mean() < 2
+    assert np.abs(kept.grey - whole)[28:].mean() > 10
+    shown = np.asarray(decode_rgb(data[: len(data) * 3 // 4]), dtype=float)  # everything downstream sees the same
+    assert np.abs(shown - np.asarray(decode_rgb(data), dtype=float))[:40].mean() < 2
+    with pytest.raises(UnusableImage):
+        decode_thumbnail(data[: len(data) * 3 // 4], **LIMITS)
+
+
+def test_garbage_is_no_truncated_file() -> None:
+    with pytest.raises(UnusableImage, match="not an image"):
+        decode_thumbnail(b"<html></html>", **LIMITS, keep_truncated=True)
 
 
 def test_small_and_huge_images_are_refused_before_they_are_decoded() -> None:

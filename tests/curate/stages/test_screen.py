@@ -5,11 +5,11 @@ import polars as pl
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import ScreenConfig
 from lvd_curate.stages.ingest import list_images
-from lvd_curate.stages.screen import find_exact_copies, screen, screen_file
+from lvd_curate.stages.screen import find_exact_copies, screen, screen_file, set_aside
 
 
 def test_every_file_is_a_row_with_a_hash_or_a_reason(world: Path, tmp_path: Path) -> None:
-    listing = list_images("pool", "p", str(world / "pool"), tmp_path)
+    listing = pl.concat(list_images("pool", "p", str(world / "pool"), tmp_path))
     screened = screen(listing, ScreenConfig())
     assert screened.schema == SCREENED
     reasons = dict(zip(listing["path"], screened["reason"], strict=True))
@@ -21,14 +21,14 @@ def test_every_file_is_a_row_with_a_hash_or_a_reason(world: Path, tmp_path: Path
     }
     assert reasons["b/cut.jpg"].startswith("damaged: ")
     good = screened.filter(pl.col("reason").is_null())
-    assert good["hash"].null_count() == good["thumbnail"].null_count() == 0
+    assert good["local_hash"].null_count() == good["thumbnail"].null_count() == 0
     formats = dict(zip(listing["path"], screened["format"], strict=True))
     assert formats["b/mislabelled.jpg"] == "PNG"
 
 
 def test_a_file_that_vanished_is_a_row_too(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").symlink_to(tmp_path / "nowhere")
-    screened = screen(list_images("pool", "p", str(tmp_path), tmp_path), ScreenConfig())
+    screened = screen(pl.concat(list_images("pool", "p", str(tmp_path), tmp_path)), ScreenConfig())
     assert screened["reason"].to_list() == ["unreadable: No such file or directory"]
     assert screened["id"].to_list() == [None]
 
@@ -41,6 +41,7 @@ def test_an_error_without_a_number_still_has_words() -> None:
 def test_the_first_of_equal_files_counts_and_seeds_are_first_when_they_are_in_the_dataset() -> None:
     files = pl.DataFrame(
         {
+            "row": range(7),
             "role": ["pool", "pool", "pool", "pool", "seeds", "exclude", "exclude"],
             "id": ["x", "x", None, None, "x", "x", "x"],
         },
@@ -64,3 +65,16 @@ def test_the_first_of_equal_files_counts_and_seeds_are_first_when_they_are_in_th
         False,
         True,
     ]
+
+
+def test_truncated_files_are_dropped_or_kept(world: Path, tmp_path: Path) -> None:
+    data = (world / "pool/a/00.jpg").read_bytes()
+    cut = data[: len(data) * 2 // 3]
+    assert str(screen_file(cut, ScreenConfig())[5]).startswith("damaged: ")
+    assert screen_file(cut, ScreenConfig(truncated="keep"))[2:6] == ("JPEG", 96, 72, None)
+
+
+def test_files_set_aside_have_the_error_as_their_reason() -> None:
+    table = set_aside(pl.DataFrame({"path": ["a", "b"]}), "no memory")
+    assert table.schema == SCREENED
+    assert table["reason"].to_list() == ["set aside: no memory"] * 2

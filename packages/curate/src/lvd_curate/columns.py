@@ -38,7 +38,8 @@ class Entry(NamedTuple):
 
 
 # The listing's rows in their order, read once. `id` is the sha256 of the bytes; `reason` says why a file is no usable
-# image, null when it is; `hash` is null for an image without structure; `thumbnail` is 16x16 grey values.
+# image, null when it is; `local_hash` and `global_hash` are the halves of the perceptual hash, null for an image
+# without structure; `thumbnail` is 32x32 grey values.
 SCREENED = pl.Schema(
     {
         "id": pl.String,
@@ -47,7 +48,8 @@ SCREENED = pl.Schema(
         "width": pl.Int32,
         "height": pl.Int32,
         "reason": pl.String,
-        "hash": pl.UInt64,
+        "local_hash": pl.UInt64,
+        "global_hash": pl.UInt64,
         "thumbnail": pl.Binary,
     }
 )

@@ -47,7 +47,7 @@ class DeduplicateConfig:
 
     # Together: no stranger in 500,000 pairs of ImageNet and 200 million of Tiny ImageNet photographs (docs/curate.md).
     hash_distance: int = 26  # bits of 128 that may differ for a pair to be looked at closer
-    hash_correlation: float = 0.92  # likeness of the aligned thumbnails, from which on the pair are copies
+    hash_correlation: float = 0.93  # likeness of the aligned thumbnails, from which on the pair are copies
     encoder: str | None = None  # copy-detection encoder (the paper: SSCD); without one, hashes alone decide
     neighbours: int = 64  # k of the k-nearest-neighbour graph (paper A.3)
     threshold: float = (
@@ -161,7 +161,7 @@ class RebalanceConfig:
     """Hierarchical k-means with top-down capped allocation (Vo et al., arXiv 2405.15613). Off without a target."""
 
     target_size: int | None = None  # retrieved images to keep; null: all of them
-    levels: list[int] = field(default_factory=list)  # clusters per level, finest first; empty: images / 20, then a tenth of them, and so on
+    levels: list[int] = field(default_factory=list)  # clusters, finest first; empty: images / 20, then tenths
     finest_resampling: int = 1  # refits of the finest level on the points closest to its centroids (Vo et al.: 1)
     resampling: int = 10  # refits of every level above it (Vo et al.: 10; 100 add little)
     resampling_points: list[int] = field(default_factory=list)  # per centroid and level; empty: half a mean cluster

@@ -1,84 +1,112 @@
-"""Which images of one table are copies of images of another: by perceptual hash, and by embedding where there is one.
+"""Which images are copies of which: by perceptual hash, and by embedding where there is a copy-detection encoder.
 
-A hash alone either misses copies or joins strangers. Here it only proposes: pairs at most `distance` bits apart,
-mirrored or not, are confirmed when their 16x16 thumbnails correlate.
+A hash alone either misses copies or joins strangers. Here it only proposes; aligned thumbnails confirm (`hash_join`).
 """
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from lvd_curate.hashing import FLIP_MASK, correlate, stack_thumbnails
-from lvd_curate.neighbours import find_hash_pairs, find_similar_pairs, to_matrix
+from lvd_curate.alignment import compare
+from lvd_curate.artifacts import Workbench
+from lvd_curate.hash_join import Hashed, find_hashed_pairs
+from lvd_curate.hashing import pack_halves
+from lvd_curate.neighbours import find_pairs_between, find_pairs_within
+from lvd_curate.vectors import Vectors
+from lvd_curate.views import MIRROR, VIEWS
 
-BLOCK = 65536  # pairs whose thumbnails are compared at once: 128 MB
+BLOCK = 4096  # pairs whose thumbnails or vectors are read at once
 
 
 class CopyBars(NamedTuple):
     """From where on two images are copies."""
 
-    hash_distance: int  # bits of 64, at most
-    hash_correlation: float  # of the thumbnails, at least
+    hash_distance: int  # bits of 128, at most
+    hash_correlation: float  # of the aligned thumbnails at that distance, at least
     neighbours: int  # k of the embedding search
     similarity: float  # cosine, above
 
 
+class Looks(NamedTuple):
+    """What tells copies of some images."""
+
+    table: pl.DataFrame  # id, local_hash, global_hash, row (of the thumbnails) and, with an encoder, vector (a row too)
+    thumbnails: Path  # .npy uint8 [M, 1024]
+    vectors: Path | None  # .npy float16 [M, D]
+
+    def embedded(self) -> Vectors:
+        """Return the vectors, in the table's order."""
+        assert self.vectors is not None
+        return Vectors(self.vectors, self.table["vector"].to_numpy())
+
+    def hashed(self) -> Hashed:
+        """Return the images that have a hash."""
+        present = self.table.select("row", "local_hash", "global_hash").with_row_index("position").drop_nulls()
+        hashes = pack_halves(present["local_hash"].to_numpy(), present["global_hash"].to_numpy())
+        rows, positions = (present[name].to_numpy().astype(np.int64) for name in ("row", "position"))
+        return Hashed(self.thumbnails, rows, positions, hashes)
+
+
 class Copies(NamedTuple):
-    """Confirmed pairs: row of the first table, row of the second, and how alike they are."""
+    """Confirmed pairs: position in the first table, position in the second, and how alike they are."""
 
     pairs: np.ndarray  # int64 [P, 2]
-    scores: np.ndarray  # float32 [P], thumbnail correlation or cosine
+    scores: np.ndarray  # float32 [P], likeness of the thumbnails or cosine
+
+    @classmethod
+    def none(cls) -> "Copies":
+        """Return no pairs."""
+        return cls(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
-def find_copies(queries: pl.DataFrame, database: pl.DataFrame, bars: CopyBars) -> Copies:
-    """Find copies of `queries` in `database`; both have columns id, hash, thumbnail and, to be used, embedding.
+def find_copies_within(images: Looks, bars: CopyBars, bench: Workbench) -> Iterator[Copies]:
+    """Yield the pairs of copies among images of different ids, piece by piece; a pair may come more than once."""
+    found = find_hashed_pairs(images.hashed(), None, bars.hash_distance, bars.hash_correlation, bench)
+    yield from (Copies(np.stack([first, second], axis=1), scores) for first, second, scores in found)
+    if images.vectors is not None:
+        near = find_pairs_within(images.embedded(), bars.neighbours, bars.similarity, bench)
+        yield from (Copies(np.stack([first, second], axis=1), scores) for first, second, scores in near)
 
-    Equal ids are copies with score 1. A table compared with itself also yields every row paired with itself.
+
+def find_copies_between(images: Looks, references: Looks, bars: CopyBars, bench: Workbench) -> Iterator[Copies]:
+    """Yield the pairs (image, reference) that are copies, piece by piece; a pair may come more than once.
+
+    Equal ids are copies with score 1.
     """
-    found = [find_equal(queries, database), find_hashed(queries, database, bars)]
-    if "embedding" in queries.columns:
-        mine, theirs = (to_matrix(table["embedding"].to_list()) for table in (queries, database))
-        found.append(Copies(*find_similar_pairs(mine, theirs, bars.neighbours, bars.similarity)))
-    pairs = np.concatenate([part.pairs for part in found])
-    scores = np.concatenate([part.scores for part in found])
-    order = np.lexsort((-scores, pairs[:, 1], pairs[:, 0]))
-    pairs, first = np.unique(pairs[order], axis=0, return_index=True)
-    return Copies(pairs, scores[order][first])
+    yield find_equal(images.table, references.table)
+    ours, theirs = images.hashed(), references.hashed()
+    bar = (bars.hash_distance, bars.hash_correlation)
+    for first, second, scores in find_hashed_pairs(ours, theirs, *bar, bench):  # references inside frames or uncut
+        yield Copies(np.stack([first, second], axis=1), scores)
+    for first, second, scores in find_hashed_pairs(theirs, ours, *bar, bench):  # and images
+        yield Copies(np.stack([second, first], axis=1), scores)
+    if images.vectors is not None and references.vectors is not None:
+        near = find_pairs_between(images.embedded(), references.embedded(), bars.neighbours, bars.similarity, bench)
+        yield from (Copies(np.stack([first, second], axis=1), scores) for first, second, scores in near)
 
 
-def find_equal(queries: pl.DataFrame, database: pl.DataFrame) -> Copies:
+def find_equal(images: pl.DataFrame, references: pl.DataFrame) -> Copies:
     """Pair rows of equal bytes."""
-    left = queries.select("id").with_row_index("query")
-    right = database.select("id").with_row_index("match")
-    pairs = left.join(right, on="id").select("query", "match").to_numpy().astype(np.int64)
+    left = images.select("id").with_row_index("image")
+    right = references.select("id").with_row_index("reference")
+    pairs = left.join(right, on="id").select("image", "reference").to_numpy().astype(np.int64)
     return Copies(pairs, np.ones(len(pairs), dtype=np.float32))
 
 
-def find_hashed(queries: pl.DataFrame, database: pl.DataFrame, bars: CopyBars) -> Copies:
-    """Pair rows whose hashes are close, mirrored or not, and whose thumbnails agree."""
-    rows, hashes = hashed_rows(queries)
-    other_rows, other_hashes = hashed_rows(database)
-    found = [find_hash_pairs(hashes ^ mask, other_hashes, bars.hash_distance) for mask in (np.uint64(0), FLIP_MASK)]
-    proposed = np.unique(np.concatenate(found), axis=0)
-    pairs = np.stack([rows[proposed[:, 0]], other_rows[proposed[:, 1]]], axis=1)
-    scores = score_pairs(pairs, queries, database)
-    alike = scores >= bars.hash_correlation
-    return Copies(pairs[alike], scores[alike])
-
-
-def hashed_rows(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers that have a hash, int64, and those hashes, uint64."""
-    present = table.select("hash").with_row_index("row").drop_nulls()
-    return present["row"].to_numpy().astype(np.int64), present["hash"].to_numpy()
-
-
-def score_pairs(pairs: np.ndarray, left: pl.DataFrame, right: pl.DataFrame) -> np.ndarray:
-    """Return how alike the thumbnails of row pairs [P, 2] are, mirrored where that fits better; float32 [P]."""
+def score_pairs(pairs: np.ndarray, images: Looks) -> np.ndarray:
+    """Return how alike pairs [P, 2] are, float32 [P]: cosines with an encoder, else the likeness of the thumbnails."""
     scores = [np.empty(0, dtype=np.float32)]
     for start in range(0, len(pairs), BLOCK):
-        block = pairs[start : start + BLOCK]
-        first = stack_thumbnails(left["thumbnail"].gather(block[:, 0]).to_list())
-        second = stack_thumbnails(right["thumbnail"].gather(block[:, 1]).to_list())
-        scores.append(correlate(first, second))
+        first, second = pairs[start : start + BLOCK].T
+        if images.vectors is not None:
+            vectors = images.embedded()
+            scores.append((vectors[first].load() * vectors[second].load()).sum(axis=1))
+            continue
+        rows, thumbnails = images.table["row"].to_numpy(), np.load(images.thumbnails, mmap_mode="r")
+        left, right = thumbnails[rows[first]], thumbnails[rows[second]]
+        whole = np.broadcast_to(VIEWS[0], (len(first), 2, 3))
+        scores.append(np.maximum(compare(left, right, whole), compare(left, right, whole * MIRROR)))
     return np.concatenate(scores)

@@ -3,12 +3,14 @@
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-THUMBNAIL_SIDE = 32  # pixels; the hash keeps frequencies up to 10 of them
+from lvd_curate.views import THUMBNAIL_SIDE
 
 
 class UnusableImage(Exception):
@@ -21,7 +23,7 @@ class Thumbnail(NamedTuple):
     format: str
     width: int  # as shown, after EXIF orientation
     height: int
-    grey: np.ndarray  # float32 [32, 32], 0 to 255
+    grey: np.ndarray  # uint8 [32, 32]
 
 
 def known_extensions() -> frozenset[str]:
@@ -29,28 +31,28 @@ def known_extensions() -> frozenset[str]:
     return frozenset(ext for ext, format in Image.registered_extensions().items() if format in Image.OPEN)
 
 
-def decode_thumbnail(data: bytes, *, min_side: int, max_pixels: int, max_aspect: float) -> Thumbnail:
+def decode_thumbnail(
+    data: bytes, *, min_side: int, max_pixels: int, max_aspect: float, keep_truncated: bool = False
+) -> Thumbnail:
     """Decode at the smallest size the codec offers and shrink to 32x32 grey values.
 
-    Raises UnusableImage when the bytes are no image, damaged, smaller than `min_side`, larger than `max_pixels`
-    or more than `max_aspect` times as long as wide.
+    Raises UnusableImage when the bytes are no image, damaged (ending too early counts unless `keep_truncated`), smaller
+    than `min_side`, larger than `max_pixels` or more than `max_aspect` times as long as wide.
     """
     try:
-        with open_image(data, max_pixels) as image:
+        with tolerance(keep_truncated), open_image(data, max_pixels) as image:
             file_format = image.format or "unknown"
             width, height = image.size
             if image.getexif().get(0x0112, 1) >= 5:  # orientations 5 to 8 lie on their side
                 width, height = height, width
             if min(width, height) < min_side:
                 raise UnusableImage(f"too small: {width}x{height} pixels")
-            if max(width, height) > max_aspect * min(
-                width, height
-            ):  # scaled to a model's side it would fill the memory
+            if max(width, height) > max_aspect * min(width, height):  # it would swell when scaled to a model's side
                 raise UnusableImage(f"too long: {width}x{height} pixels")
             image.draft("L", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))  # JPEG only: decode at 1/2, 1/4 or 1/8
             grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
             small = grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-            return Thumbnail(file_format, width, height, np.asarray(small, dtype=np.float32))
+            return Thumbnail(file_format, width, height, np.asarray(small))
     except UnusableImage:
         raise
     except Exception as error:  # hostile files make Pillow raise nearly anything
@@ -58,8 +60,8 @@ def decode_thumbnail(data: bytes, *, min_side: int, max_pixels: int, max_aspect:
 
 
 def decode_rgb(data: bytes) -> Image.Image:
-    """Decode bytes that passed screening into an upright RGB image of full size."""
-    with open_image(data, max_pixels=None) as image:
+    """Decode bytes that passed screening into an upright RGB image of full size; what a file lacks is grey."""
+    with tolerance(True), open_image(data, max_pixels=None) as image:
         return to_rgb(ImageOps.exif_transpose(image))
 
 
@@ -83,6 +85,17 @@ def open_image(data: bytes, max_pixels: int | None) -> Image.Image:
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise UnusableImage(f"decompression bomb: {image.width}x{image.height} pixels")
     return image
+
+
+@contextmanager
+def tolerance(truncated: bool) -> Iterator[None]:
+    """Make Pillow decode what there is of truncated files, or refuse them; for this thread's work, one at a time."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

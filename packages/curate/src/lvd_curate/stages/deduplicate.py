@@ -1,42 +1,123 @@
-"""Deduplicate: link copies, take connected components, keep one image of each (paper A.3)."""
+"""Deduplicate: link copies, take connected components, keep one image of each (paper A.3).
+
+The paper sets no bound to a component. Blank pages, logos, maps and charts chain into giant ones there, in which the
+ends have nothing in common; ours are cut again where they are weakest, and say so.
+"""
+
+import logging
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
-from lvd_curate.components import label_components
+from lvd_curate.artifacts import Workbench
+from lvd_curate.components import label_components, label_components_from
 from lvd_curate.config import DeduplicateConfig
-from lvd_curate.copies import CopyBars, find_copies, score_pairs
-from lvd_curate.neighbours import to_matrix
+from lvd_curate.copies import Copies, CopyBars, Looks, find_copies_within, score_pairs
 
-VERSION = 1
+VERSION = 2
+BATCH_EDGES = 1 << 22  # merged at once: some 200 MB
+CUTS = np.arange(0.61, 1.0, 0.01).round(2)  # similarities tried in turn on a component that is too large
+PIECE = 8192  # pairs scored in one piece of work
+
+logger = logging.getLogger(__name__)
 
 
-def deduplicate(images: pl.DataFrame, config: DeduplicateConfig) -> pl.DataFrame:
-    """Return (id, component, representative, score) per image: its component, who stands for it and how alike they are.
+def deduplicate(images: Looks, config: DeduplicateConfig, bench: Workbench) -> pl.DataFrame:
+    """Return (id, component, representative, score, cut) per image: who stands for it, and how alike the two are.
 
-    The score is a cosine with a copy-detection embedding, else the correlation of the thumbnails.
+    The score is a cosine with a copy-detection embedding, else the likeness of the thumbnails. `cut` is null but in the
+    parts of a component larger than `max_component`: the similarity below which links were cut to get them.
 
-    `images` has one row per distinct id: id, is_seed, width, height, bytes, hash, thumbnail and, when a copy-detection
-    encoder is used, embedding. Seeds represent themselves and come first; then most pixels, largest file, smallest id
-    (the paper does not say which member it keeps).
+    The table has one row per distinct id, with is_seed, width, height and bytes. Seeds represent themselves and come
+    first; then most pixels, largest file, smallest id (the paper does not say which member it keeps).
     """
     pixels = pl.col("width").cast(pl.Int64) * pl.col("height")
-    ranked = images.sort(~pl.col("is_seed"), -pixels, -pl.col("bytes"), "id")
-    bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours + 1, config.threshold)
-    pairs = find_copies(ranked, ranked, bars).pairs
-    component = label_components(len(ranked), pairs)  # the lowest row of each: its best-ranked image
-    rows = np.arange(len(ranked))
-    representative = np.where(ranked["is_seed"].to_numpy(), rows, component)
-    return ranked.select("id").with_columns(
-        component=pl.Series(component),
-        representative=ranked["id"].gather(representative),
-        score=pl.Series(score_with_representative(ranked, np.stack([rows, representative], axis=1)), dtype=pl.Float32),
+    images = images._replace(table=images.table.sort(~pl.col("is_seed"), -pixels, -pl.col("bytes"), "id"))
+    bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours, config.threshold)
+    component, cut = link(images, bars, config.max_component, bench)
+    rows = np.arange(len(component))
+    representative = np.where(images.table["is_seed"].to_numpy(), rows, component)
+    ids = images.table["id"]
+    return pl.DataFrame(
+        {
+            "id": ids,
+            "component": component,
+            "representative": ids.gather(representative),
+            "score": score_with(representative, images, bench),
+            "cut": pl.Series(cut, dtype=pl.Float32).fill_nan(None),
+        }
     )
 
 
-def score_with_representative(images: pl.DataFrame, pairs: np.ndarray) -> np.ndarray:
-    """Return how alike each image and its representative are, float32 [N]."""
-    if "embedding" not in images.columns:
-        return score_pairs(pairs, images, images)
-    vectors = to_matrix(images["embedding"].to_list())
-    return (vectors[pairs[:, 0]] * vectors[pairs[:, 1]]).sum(axis=1)
+def link(images: Looks, bars: CopyBars, largest: int, bench: Workbench) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's component, named by its first image, int64 [N], and where it was cut, NaN or float32 [N]."""
+    count = len(images.table)
+    component = label_components_from(
+        count, (found.pairs for found in find_copies_within(images, bars, bench)), BATCH_EDGES
+    )
+    cut = np.full(count, np.nan, dtype=np.float32)
+    sizes = np.bincount(component, minlength=count)
+    giants = np.flatnonzero(sizes > largest)
+    if len(giants):
+        links = gather_links(find_copies_within(images, bars, bench), np.isin(component, giants))
+        for giant in giants:
+            members = np.flatnonzero(component == giant)
+            mine = component[links.pairs[:, 0]] == giant
+            parts, cut[members] = cut_component(members, Copies(links.pairs[mine], links.scores[mine]), largest)
+            component[members] = parts
+            logger.warning(
+                "deduplicate: %d images around %s are one component; cut at up to %.2f into %d of at most %d",
+                *(sizes[giant], images.table["id"][int(giant)], cut[members].max(), *measure(parts)),
+            )
+    return component, cut
+
+
+def gather_links(pieces: Iterator[Copies], wanted: np.ndarray) -> Copies:
+    """Return the links between wanted images, bool [N]."""
+    found = [Copies.none()]
+    for piece in pieces:
+        inside = wanted[piece.pairs[:, 0]]
+        found.append(Copies(piece.pairs[inside], piece.scores[inside]))
+    return Copies(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def cut_component(members: np.ndarray, links: Copies, largest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the weakest links of a component until its parts have at most `largest` members, or only equals are left.
+
+    Returns each member's part, named by its first member, int64 [M], and the similarity below which its links were cut.
+    """
+    places = np.searchsorted(members, links.pairs)
+    parts, cut = np.zeros(len(members), dtype=np.int64), np.zeros(len(members), dtype=np.float32)
+    for bar in CUTS:
+        sizes = np.bincount(parts, minlength=len(members))
+        large = sizes[parts] > largest
+        if not large.any():
+            break
+        kept = places[(links.scores >= bar) & large[places].all(axis=1)]
+        parts = np.where(large, label_components(len(members), kept), parts)
+        cut[large] = bar
+    return members[parts], cut
+
+
+def measure(parts: np.ndarray) -> tuple[int, int]:
+    """Return the number of parts and the size of the largest."""
+    sizes = np.unique(parts, return_counts=True)[1]
+    return len(sizes), int(sizes.max())
+
+
+def score_with(representative: np.ndarray, images: Looks, bench: Workbench) -> np.ndarray:
+    """Return how alike each image and its representative are, float32 [N]; 1 for an image that stands for itself."""
+    others = np.flatnonzero(representative != np.arange(len(representative)))
+    pairs = np.stack([others, representative[others]], axis=1)
+    scores = np.ones(len(representative), dtype=np.float32)
+    pieces = [pairs[start : start + PIECE] for start in range(0, len(pairs), PIECE)]
+    rows = [images._replace(table=images.table[piece.ravel()]) for piece in pieces]
+    found = bench.executor.map(score_piece, rows)
+    scores[others] = np.concatenate([np.empty(0, dtype=np.float32), *found])
+    return scores
+
+
+def score_piece(images: Looks) -> np.ndarray:
+    """Score images two by two, as they stand in the table."""
+    return score_pairs(np.arange(len(images.table)).reshape(-1, 2), images)

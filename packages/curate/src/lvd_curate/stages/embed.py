@@ -53,3 +53,8 @@ def embed_batch(model: "Encoder", files: pl.DataFrame, precision: str) -> Sequen
         images.append(decode_rgb(data))
     vectors = model.embed(images, precision)  # [B, D]
     return [row.tobytes() if np.isfinite(row).all() else None for row in vectors.astype("<f2")]
+
+
+def set_aside(files: pl.DataFrame, error: str) -> pl.DataFrame:
+    """Return EMBEDDED for files that no attempt could embed: no vector."""
+    return files.select("id", embedding=pl.lit(None, pl.Binary))

@@ -4,11 +4,11 @@ import polars as pl
 
 from lvd_curate.columns import EXCLUDE, SCREENED, SEEDS
 from lvd_curate.config import ScreenConfig
-from lvd_curate.hashing import content_id, perceptual_hash, shrink_thumbnail
+from lvd_curate.hashing import content_id, perceptual_hash
 from lvd_curate.images import UnusableImage, decode_thumbnail
 from lvd_curate.locations import read_bytes
 
-VERSION = 2
+VERSION = 3
 
 
 def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
@@ -20,16 +20,26 @@ def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
 def screen_file(data: bytes | OSError, config: ScreenConfig) -> tuple[object, ...]:
     """Return the SCREENED values of one file."""
     if isinstance(data, OSError):
-        return None, None, None, None, None, f"unreadable: {describe_error(data)}", None, None
-    identity = content_id(data)
+        return None, None, None, None, None, f"unreadable: {describe_error(data)}", None, None, None
+    identity, size = content_id(data), len(data)
     try:
         seen = decode_thumbnail(
-            data, min_side=config.min_side, max_pixels=config.max_pixels, max_aspect=config.max_aspect
+            data,
+            min_side=config.min_side,
+            max_pixels=config.max_pixels,
+            max_aspect=config.max_aspect,
+            keep_truncated=config.truncated == "keep",
         )
     except UnusableImage as reason:
-        return identity, len(data), None, None, None, str(reason), None, None
-    fingerprint, thumbnail = perceptual_hash(seen.grey), shrink_thumbnail(seen.grey)
-    return identity, len(data), seen.format, seen.width, seen.height, None, fingerprint, thumbnail
+        return identity, size, None, None, None, str(reason), None, None, None
+    halves = perceptual_hash(seen.grey) or (None, None)
+    return identity, size, seen.format, seen.width, seen.height, None, *halves, seen.grey.tobytes()
+
+
+def set_aside(listing: pl.DataFrame, error: str) -> pl.DataFrame:
+    """Return SCREENED for files that no attempt could screen: the error is their reason."""
+    nothing = dict.fromkeys(SCREENED.names(), None) | {"reason": f"set aside: {error}"}
+    return pl.DataFrame([nothing] * len(listing), schema=SCREENED)
 
 
 def describe_error(error: OSError) -> str:
@@ -40,17 +50,16 @@ def describe_error(error: OSError) -> str:
 def find_exact_copies(files: pl.DataFrame, *, seeds_first: bool) -> pl.DataFrame:
     """Add a column `copy`: true where an earlier file has the same bytes.
 
-    `files` is LISTING beside SCREENED. Seeds come before the pool when they are part of the dataset; otherwise each
-    role is looked at alone, as excluded sets always are.
+    `files` has row, role and the columns of SCREENED. Seeds come before the pool when they are part of the dataset;
+    otherwise each role is looked at alone, as excluded sets always are.
     """
     together = pl.col("role") if not seeds_first else pl.when(pl.col("role") == EXCLUDE).then(pl.lit(1)).otherwise(0)
     order = pl.col("role") != SEEDS
     return (
-        files.with_row_index("row")
-        .with_columns(group=together)
+        files.with_columns(group=together)
         .sort(order, "row")
         .with_columns(copy=pl.int_range(pl.len()).over("group", "id") > 0)
         .with_columns(copy=pl.col("copy") & pl.col("id").is_not_null())
         .sort("row")
-        .drop("row", "group")
+        .drop("group")
     )
