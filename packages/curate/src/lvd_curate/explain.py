@@ -17,7 +17,7 @@ from lvd_curate.story import name_images, open_lineage, open_story
 SHORT = 16  # digits of an id
 
 
-def explain(dataset: Path, name: str) -> str:
+def explain_image(dataset: Path, name: str) -> str:
     """Tell the whole story of one image; a list of files when the name fits several images.
 
     `name` is an id, or six or more of its first digits; or a path as lineage.parquet has it, or its end, or a longer
@@ -34,7 +34,7 @@ def explain(dataset: Path, name: str) -> str:
     others = name_images(lineage, facts.ids(files))
     names = {other: f"{role} {source}: {path}" for other, role, source, path in others.rows()}
     stages = list_stages(describe(dataset)["config"])
-    return "\n".join(tell(identity, files, facts, names, stages)) + "\n"
+    return "\n".join(tell(identity, files, facts, names, stages))
 
 
 def list_matches(files: pl.DataFrame, name: str) -> str:
@@ -44,7 +44,7 @@ def list_matches(files: pl.DataFrame, name: str) -> str:
         lines.append(f"  {(identity or '(unreadable)')[:SHORT]:{SHORT}}  {role} {source}: {path}")
     if len(files) > LISTED:
         lines.append(f"  and {len(files) - LISTED:,} more")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def list_stages(config: dict[str, Any]) -> list[str]:
@@ -65,7 +65,7 @@ def tell(
         yield from tell_file(row, names, stages)
     roles = set(files["role"])
     if facts.touched_count:
-        yield f"excluded: {facts.touched_count:,} images of pool and seeds, with their copies, left because of it"
+        yield f"excluded: {say(facts.touched_count, 'image')} left: they, or copies of them, are like it"
         yield from list_images(facts.touched, "id", "score", names, facts.touched_count)
     elif roles == {EXCLUDE}:
         yield "excluded: nothing in pool and seeds is like it"
@@ -80,7 +80,7 @@ def tell(
         )
     yield from tell_picks(facts, names)
     if SEEDS in roles and facts.brought_count:
-        yield f"as a seed it brought {facts.brought_count:,} picks"
+        yield f"as a seed it brought {say(facts.brought_count, 'pick')}"
         yield from list_picks(facts.brought, "id", names, facts.brought_count)
     for file, cluster in facts.row.rows():
         yield f"in the dataset: {Path(file).parent.name}/{Path(file).name}, cluster {cluster}"
@@ -111,7 +111,7 @@ def tell_moderation(moderated: pl.DataFrame) -> Iterator[str]:
     """Say what the moderation models say."""
     for nsfw, faces in moderated.select("nsfw", "faces").rows():
         said = [] if nsfw is None else [f"score for unsafe content {nsfw:.3f}"]
-        said += [] if faces is None else [f"{len(faces)} face{'' if len(faces) == 1 else 's'}"]
+        said += [] if faces is None else [f"{say(len(faces), 'face')}"]
         yield f"moderate: {', '.join(said) or 'the models gave nothing'}"
 
 
@@ -125,14 +125,14 @@ def tell_group(identity: str | None, facts: Facts, names: dict[str, str]) -> Ite
     if facts.group_size == 1:
         yield f"copies: none{cut}"
         return
-    yield f"copies: {facts.group_size - 1:,} others; {stands} for them (beside each, how alike it is){cut}"
+    yield f"copies: {say(facts.group_size - 1, 'other')}; {stands} for them (beside each, how alike it is){cut}"
     yield from list_images(facts.group[1:], "id", "score", names, facts.group_size - 1)
 
 
 def tell_picks(facts: Facts, names: dict[str, str]) -> Iterator[str]:
     """Say which seeds brought it."""
     if facts.picks:
-        yield f"retrieve: chosen {facts.picks:,} time{'' if facts.picks == 1 else 's'}, by"
+        yield f"retrieve: chosen {say(facts.picks, 'time')}, by"
         yield from list_picks(facts.brought_by, "seed_id", names, facts.picks)
 
 
@@ -149,6 +149,11 @@ def list_images(table: pl.DataFrame, column: str, score: str, names: dict[str, s
     for identity, value in table.select(column, score).rows():
         yield f"  {value:.3f}  {name_of(identity, names)}"
     yield from say_more(len(table), total)
+
+
+def say(number: int, word: str) -> str:
+    """Return a number and what it counts."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def say_more(listed: int, total: int) -> Iterator[str]:

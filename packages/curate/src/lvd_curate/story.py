@@ -7,7 +7,7 @@ images, and a reader wants to see fifty of them.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -17,7 +17,9 @@ from lvd_curate.columns import LINEAGE, MODERATED, PICKS
 from lvd_curate.errors import InputError
 from lvd_curate.images import encode_preview
 from lvd_curate.locations import read_bytes
-from lvd_curate.steps import Screened
+
+if TYPE_CHECKING:
+    from lvd_curate.steps import Screened
 
 FOLDER = "story"
 PREVIEW_SIDE = 96  # pixels
@@ -83,7 +85,9 @@ def name_images(lineage: pl.LazyFrame, ids: Sequence[str]) -> pl.DataFrame:
     return known.unique("id", keep="first", maintain_order=True).sort("id")
 
 
-def write_previews(ids: Sequence[str], screened: Screened, file: Path, *, blurred: pl.DataFrame | None = None) -> None:
+def write_previews(
+    ids: Sequence[str], screened: "Screened", file: Path, *, blurred: pl.DataFrame | None = None
+) -> None:
     """Write PREVIEWS of these images, as far as they can still be read.
 
     `blurred` is MODERATED when faces are to be blurred: an image that is not in it then gets no preview.
