@@ -15,7 +15,7 @@ KILLS = 20
 # dies at its own system call: the N-th that makes, syncs, renames or removes a file.
 RUNS = """
 import json, os, signal, sys
-import datasets, torch, transformers
+import datasets, faiss, jinja2, scipy.sparse.csgraph, torch, torchvision, transformers
 import lvd_curate.encoders, lvd_curate.pipeline
 from lvd_curate.config import BuildConfig, build_config
 
@@ -35,9 +35,12 @@ def run(number, out, words, sets):
         for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir"):
             setattr(os, name, counted(getattr(os, name), number))
         built = lvd_curate.pipeline.build_lvd(build_config(BuildConfig, None, words, sets), lvd_curate.pipeline.Path(out))
-        os._exit(0 if built and number is None else 4)
+        with open(out + ".calls", "w") as told:
+            told.write(str(calls))
+        os._exit(0 if built else 4)
     return os.waitstatus_to_exitcode(os.wait()[1])
 
+lvd_curate.encoders.load_encoder(sys.argv[1], "cpu")
 for line in sys.stdin:
     print(run(*json.loads(line)), flush=True)
 """
@@ -58,7 +61,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(world: Path, encoder: Path
     words += ["rebalance.target_size=6", "rebalance.levels=[3,2]"]
     draw = random.Random(0)
     with subprocess.Popen(
-        [sys.executable, "-c", RUNS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUNS, str(encoder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as forks:
         assert forks.stdin is not None
         assert forks.stdout is not None
@@ -70,17 +73,14 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(world: Path, encoder: Path
 
         assert run(None, tmp_path / "whole/out") == 0
         expected = read_tree(tmp_path / "whole/out")
-        stages, last = set(), 120
+        calls, stages = int((tmp_path / "whole/out.calls").read_text()), set()
         for kill in range(KILLS):
             out = tmp_path / str(kill) / "out"
-            number = draw.randrange(1, last)
-            while (code := run(number, out)) == 4:  # it was done before its time: die earlier
-                last, number = number, draw.randrange(1, number)
-                out = tmp_path / f"{kill}-{number}" / "out"
-            assert code == -signal.SIGKILL
+            number = draw.randrange(1 + kill * calls // KILLS, 1 + (kill + 1) * calls // KILLS)
+            assert run(number, out) == -signal.SIGKILL, f"call {number} of {calls}"
             assert not out.exists()
             stages |= {path.name.partition("-")[0].partition(".")[0] for path in (out.parent / "out.work").iterdir()}
             assert run(None, out) == 0
-            assert read_tree(out) == expected
+            assert read_tree(out) == expected, f"killed at call {number} of {calls}"
         forks.stdin.close()
     assert {"listing", "screen", "embed", "deduplicate", "cluster", "retrieve", "rebalance", "dataset"} <= stages
