@@ -58,6 +58,65 @@ def test_torchscript_files_are_squashed_and_flattened(tmp_path: Path, picture: P
     np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=2e-3)
 
 
+def export_mean(file: Path, *, kind: int, shape: list[object], axes: list[int]) -> Path:
+    """Write an ONNX model that averages its images over some axes, in float."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    make, float_ = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        make.make_node("Cast", ["image"], ["pixels"], to=float_),
+        make.make_node("ReduceMean", ["pixels", "axes"], ["vector"], keepdims=0),
+    ]
+    graph = make.make_graph(
+        nodes,
+        "mean",
+        [make.make_tensor_value_info("image", kind, shape)],
+        [make.make_tensor_value_info("vector", float_, None)],
+        [make.make_tensor("axes", onnx.TensorProto.INT64, [len(axes)], axes)],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, file)
+    return file
+
+
+def test_onnx_models_of_bytes_get_bytes_channels_last(tmp_path: Path, picture: Picture) -> None:
+    file = export_mean(tmp_path / "bytes.onnx", kind=2, shape=["batch", 24, 32, 3], axes=[1, 2])
+    model = load_encoder(f"onnx:{file}", "cpu")
+    images = [picture(1), picture(2)]
+    vectors = model.embed(images, "fp32").astype(float)
+    means = np.array([np.asarray(image.resize((32, 24)), dtype=float).mean(axis=(0, 1)) for image in images])
+    np.testing.assert_allclose(vectors, means / np.linalg.norm(means, axis=1, keepdims=True), atol=0.01)
+
+
+def test_onnx_models_of_floats_get_them_normalised_and_one_by_one_where_they_ask(
+    tmp_path: Path, picture: Picture
+) -> None:
+    images = [picture(seed) for seed in range(3)]
+    free = load_encoder(
+        f"onnx:{export_mean(tmp_path / 'a.onnx', kind=1, shape=['n', 3, 'h', 'w'], axes=[2, 3])}", "cpu"
+    )
+    single = load_encoder(
+        f"onnx:{export_mean(tmp_path / 'b.onnx', kind=1, shape=[1, 3, 320, 320], axes=[2, 3])}", "cpu"
+    )
+    np.testing.assert_array_equal(free.embed(images, "fp32"), single.embed(images, "fp32"))
+    grey = np.array([[0.5, 0.5, 0.5]]) - [[0.485, 0.456, 0.406]]
+    grey /= [[0.229, 0.224, 0.225]]
+    vector = free.embed([Image.new("RGB", (64, 64), (128, 128, 128))], "fp32")
+    np.testing.assert_allclose(vector, grey / np.linalg.norm(grey), atol=0.02)
+    assert free.fingerprint() != single.fingerprint()
+    load_encoder.cache_clear()
+    assert load_encoder(f"onnx:{tmp_path / 'a.onnx'}", "cpu").fingerprint() == free.fingerprint()
+
+
+def test_onnx_models_that_do_not_take_images_are_refused(tmp_path: Path) -> None:
+    file = export_mean(tmp_path / "text.onnx", kind=1, shape=["n", 7], axes=[1])
+    with pytest.raises(InputError, match=r"takes image tensor\(float\) \['n', 7\]; it must take one batch of RGB"):
+        load_encoder(f"onnx:{file}", "cpu")
+    (tmp_path / "evil.onnx").write_bytes(b"not a model")
+    with pytest.raises(InputError, match="cannot be read as an ONNX model"):
+        load_encoder(f"onnx:{tmp_path / 'evil.onnx'}", "cpu")
+
+
 def test_timm_models_open_from_a_file(tmp_path: Path, picture: Picture) -> None:
     timm = pytest.importorskip("timm")
     model = timm.create_model("test_vit", num_classes=0)
@@ -90,6 +149,7 @@ def test_open_clip_models_open_from_a_file(tmp_path: Path, picture: Picture) -> 
         "timm:no_such_model",
         "timm:test_vit/no-such-file.pth",
         "torchscript:no-such-file.pt",
+        "onnx:no-such-file.onnx",
         "transformers:./no/such/folder",
     ],
 )

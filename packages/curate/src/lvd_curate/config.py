@@ -102,7 +102,7 @@ class ModerateConfig:
 class EmbedConfig:
     """The frozen encoder that decides what is like the seeds (the paper: its own ViT-H/16, never released)."""
 
-    encoder: str | None = None  # a Model v1 or run folder, transformers:, open_clip:, timm: or torchscript:
+    encoder: str | None = None  # a Model v1 or run folder, transformers:, open_clip:, timm:, torchscript: or onnx:
     batch_size: int = 64  # images per forward pass
     precision: str = (
         "fp32"  # or bf16: autocast, about 2.8 times faster on CPUs that have it (reference: ViT-S/14 at 224)

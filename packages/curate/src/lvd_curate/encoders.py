@@ -1,7 +1,7 @@
 """Frozen encoders under one contract: images in, one unit vector per image out, preprocessing as the model asks.
 
 SPEC is a Model v1 folder or a run folder (its `model/`), `transformers:ID_OR_DIR`, `open_clip:NAME/TAG_OR_FILE`,
-`timm:NAME[/FILE]` or `torchscript:FILE`.
+`timm:NAME[/FILE]`, `torchscript:FILE` or `onnx:FILE`.
 """
 
 import functools
@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,12 +18,15 @@ from torch import nn
 
 from lvd_curate.errors import InputError
 
-TORCHSCRIPT_SIDE = 320  # a TorchScript file brings no preprocessing; SSCD's authors squash to 320x320
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+TORCHSCRIPT_SIDE = 320  # a file of operators brings no preprocessing; SSCD's authors squash to 320x320
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNUSED = ("pooler.", "classifier.", "embeddings.mask_token")  # not in a class token; without one the pooler counts
 WAYS = (
     "a Model v1 folder or a run folder with model/, transformers:ID_OR_DIR, open_clip:NAME/TAG_OR_FILE, "
-    "timm:NAME[/FILE] or torchscript:FILE"
+    "timm:NAME[/FILE], torchscript:FILE or onnx:FILE"
 )
 
 
@@ -67,6 +70,7 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
         "open_clip": load_open_clip,
         "timm": load_timm,
         "torchscript": load_torchscript,
+        "onnx": load_onnx,
     }
     if kind not in loaders or not rest:
         kind, rest = "transformers", str(find_model_folder(spec))
@@ -177,6 +181,58 @@ def load_torchscript(file: str, device: torch.device) -> Encoder:
     )
     description = f"{transform} {hashlib.sha256(data).hexdigest()}"
     return Encoder(model, stack_with(transform), lambda pixels: model(pixels).flatten(1), description, device)
+
+
+class OnnxModel(nn.Module):
+    """An ONNX session as a module: pixels [B, ...] in, features [B, D] out."""
+
+    def __init__(self, session: "InferenceSession") -> None:
+        super().__init__()
+        self.session = session
+        self.input, self.output = session.get_inputs()[0], session.get_outputs()[0].name
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Run the model; one image at a time where it was exported for a batch of 1."""
+        batches = pixels.split(1) if self.input.shape[0] == 1 else [pixels]
+        found = [self.session.run([self.output], {self.input.name: batch.numpy()})[0] for batch in batches]
+        return torch.from_numpy(np.concatenate(found)).flatten(1)  # [B, D]
+
+
+def load_onnx(file: str, device: torch.device) -> Encoder:
+    """Open an ONNX file with one input of RGB images and, as its first output, a vector of each.
+
+    Size, type and layout are the model's: images are squashed to its height and width (320 where they are free), as
+    bytes where it takes bytes, else normalised as for ImageNet; channels stand where its shape has the 3.
+    """
+    from torchvision.transforms import v2
+
+    from lvd_curate.onnx_models import open_session
+
+    data = Path(file).read_bytes()
+    session = open_session(f"encoder 'onnx:{file}'", data, device.type)
+    inputs, features = session.get_inputs(), session.get_outputs()[0].shape
+    kind, shape = inputs[0].type, list(inputs[0].shape)
+    kinds = {"tensor(uint8)": torch.uint8, "tensor(float)": torch.float32, "tensor(float16)": torch.float16}
+    if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or kind not in kinds:
+        asks = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
+        raise InputError(f"encoder 'onnx:{file}' takes {asks}; it must take one batch of RGB images, NCHW or NHWC")
+    if len(features) == 3:
+        raise InputError(f"encoder 'onnx:{file}' gives tokens {features}; export it with one vector per image")
+    last = shape[1] != 3  # the channels
+    side = [size if isinstance(size, int) else TORCHSCRIPT_SIDE for size in (shape[1:3] if last else shape[2:])]
+    steps: list[nn.Module] = [v2.Resize(side, antialias=True), v2.ToImage()]
+    if kinds[kind] is not torch.uint8:
+        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        steps.append(v2.ToDtype(kinds[kind]))
+    stack = stack_with(v2.Compose(steps))
+
+    def preprocess(images: Sequence[Image.Image]) -> torch.Tensor:
+        pixels = stack(images)  # [B, 3, H, W]
+        return pixels.permute(0, 2, 3, 1).contiguous() if last else pixels
+
+    model = OnnxModel(session)
+    description = f"{steps} {last} {hashlib.sha256(data).hexdigest()}"
+    return Encoder(model, preprocess, model, description, torch.device("cpu"))  # the session moves pixels itself
 
 
 def stack_with(transform: Callable[[Image.Image], Any]) -> Callable[[Sequence[Image.Image]], torch.Tensor]:
