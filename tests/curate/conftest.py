@@ -1,6 +1,7 @@
 """Small pictures, sets of them on disk and a tiny random encoder for the tests of lvd_curate."""
 
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,3 +259,37 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rebalance=RebalanceConfig(target_size=len(kept)),
     )
     return write_dataset(tmp_path_factory.mktemp("told") / "dataset", tables, config)
+
+
+@pytest.fixture(scope="session")
+def run_curate() -> Callable[..., tuple[int, str]]:
+    """The command in this process: words in, exit code and what it wrote to stdout and stderr out."""
+    from lvd_curate.cli import main
+
+    def run(*words: object) -> tuple[int, str]:
+        shown = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["curate", *map(str, words)])
+            patch.setattr(sys, "stdout", shown)
+            patch.setattr(sys, "stderr", shown)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return int(ended.value.code or 0), shown.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def numb_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A TorchScript encoder of contrasts: an image of one colour gives NaN."""
+    import torch
+    from torch import nn
+
+    class Contrasts(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            grid = nn.functional.adaptive_avg_pool2d(pixels, 4).mean(1).flatten(1)
+            return (grid - grid.mean(1, keepdim=True)) / grid.std(1, keepdim=True)
+
+    file = tmp_path_factory.mktemp("numb") / "contrasts.pt"
+    torch.jit.script(Contrasts()).save(file)
+    return f"torchscript:{file}"
