@@ -59,7 +59,11 @@ def gather_pictures(story: Story) -> Galleries:
 
 def choose_shown(story: Story) -> list[str]:
     """Return the ids of all images that the report will show, sorted."""
-    pictures = gather_pictures(story)
+    return list_shown(gather_pictures(story))
+
+
+def list_shown(pictures: Galleries) -> list[str]:
+    """Return the ids of all images in the galleries, sorted."""
     galleries = [Gallery("", pictures.groups), Gallery("", pictures.hubs)]
     galleries += [*pictures.touches, *pictures.retrieved, *pictures.extremes]
     strips = [strip for gallery in galleries for strip in gallery.strips]

@@ -14,7 +14,7 @@ from lvd_curate.card import describe
 from lvd_curate.charts import draw_balance, draw_curves, draw_scores, draw_sizes
 from lvd_curate.columns import DROPPED, EXCLUDE, KEPT, POOL, SEEDS
 from lvd_curate.counts import count_sizes
-from lvd_curate.galleries import choose_shown, gather_pictures
+from lvd_curate.galleries import gather_pictures, list_shown
 from lvd_curate.pages import write_page
 from lvd_curate.story import Story, name_images, open_lineage, open_story
 
@@ -26,9 +26,10 @@ DUPLICATE = pl.col("id") != pl.col("representative")
 def write_report(folder: Path) -> None:
     """Write report.html into a dataset's folder; InputError when it is none."""
     view, story, lineage = describe(folder), open_story(folder), open_lineage(folder)
-    shown = choose_shown(story)
-    view |= {"pictures": gather_pictures(story), "previews": load_previews(story, shown)}
-    view |= {"names": load_names(lineage, shown), "charts": draw_charts(story, lineage)}
+    pictures = gather_pictures(story)
+    shown = list_shown(pictures)
+    view |= {"pictures": pictures, "previews": load_previews(story, shown), "names": load_names(lineage, shown)}
+    view |= {"charts": draw_charts(story, lineage)}
     view |= {"failed": list_failed(lineage), "listed": list_lineage(lineage)}
     write_page("report.html.j2", view, folder / "report.html")
 
