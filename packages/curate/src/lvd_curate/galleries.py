@@ -93,7 +93,7 @@ def gather_groups(components: pl.LazyFrame) -> list[Strip]:
             .head(GROUP_MEMBERS)
             .rows()
         ]
-        strips.append(Strip(Shown(head, "stands for it"), notes, title, size - 1 - len(notes)))
+        strips.append(Strip(Shown(head, "stands"), notes, title, size - 1 - len(notes)))
     return strips
 
 
