@@ -1,12 +1,13 @@
 r"""How many planted copies hashes, an encoder and imagededup find, and how many strangers they take for copies.
 
     python benchmarks/curate/planted_copies.py PHOTOGRAPHS.parquet \
-        [--peer PYTHON] [--encoder SPEC] [--strangers POOL ...]
+        [--every STEP] [--peer PYTHON] [--encoder SPEC] [--strangers POOL ...]
 
-Every photograph is edited in each of the eleven ways of `lvd_curate.planted`; each set of copies is compared with the
-originals, as decontamination compares them, with the defaults. F1 is over pairs (copy, original). PYTHON is that of an
-environment with imagededup 0.3.3, whose four hashes look at the same files: at its default of 10 bits, and at whatever
-threshold is best for that edit. Each POOL is searched for copies within itself; what is found is printed.
+Every STEP-th photograph (all by default) is edited in each of the eleven ways of `lvd_curate.planted`; each set of
+copies is compared with the originals, as decontamination compares them, with the defaults. F1 is over pairs (copy,
+original). PYTHON is that of an environment with imagededup 0.3.3, whose four hashes look at the same files: at its
+default of 10 bits, and at whatever threshold is best for that edit. Each POOL is searched for copies within itself by
+hashes alone; what is found is printed. Appends one JSON line.
 """
 
 import argparse
@@ -99,6 +100,7 @@ def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser()
     parser.add_argument("photographs")
+    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--peer")
     parser.add_argument("--encoder")
     parser.add_argument("--strangers", nargs="*", default=[])
@@ -106,7 +108,7 @@ def main() -> None:
     out = partial(print, flush=True)
     config = DeduplicateConfig()
     bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours, config.threshold)
-    files = read_photographs(given.photographs)
+    files = read_photographs(given.photographs)[:: given.every]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bench = Workbench(folder / "work", InlineExecutor(), 2 * 10**9)

@@ -54,7 +54,7 @@ class Copies(NamedTuple):
     """Confirmed pairs: position in the first table, position in the second, and how alike they are."""
 
     pairs: np.ndarray  # int64 [P, 2]
-    scores: np.ndarray  # float32 [P], likeness of the thumbnails or cosine
+    scores: np.ndarray  # float32 [P], likeness of thumbnails and hashes (`hash_join`), or cosine
 
     @classmethod
     def none(cls) -> "Copies":

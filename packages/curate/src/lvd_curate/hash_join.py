@@ -22,7 +22,7 @@ from lvd_curate.pairs import Pairs, read_pairs, unify, write_pairs
 from lvd_curate.views import MIRROR, VIEWS
 
 PIECE = 8192  # queries
-FOUND_BY_CHANCE = 0.005  # likeness that one bit between two hashes is worth: the bar falls by it for every bit closer
+CLOSER = 0.005  # likeness that one bit fewer between two hashes is worth
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Hashed:
 def find_hashed_pairs(
     queries: Hashed, database: Hashed | None, distance: int, likeness: float, bench: Workbench
 ) -> Iterator[Pairs]:
-    """Yield pairs (position of a query, position of its copy) and their likeness; without a database among the queries.
+    """Yield pairs (position of a query, position of its copy) and their scores; without a database among the queries.
 
-    Hashes of a copy differ by at most `distance` bits of 128, and its thumbnail is at least `likeness` alike at that
-    distance (see FOUND_BY_CHANCE). Each pair comes once per piece of the work.
+    Hashes of a copy differ by at most `distance` bits of 128. The score is the likeness of the thumbnails, plus 0.005
+    for each bit that the hashes are closer than that: at least `likeness`, at most 1. A pair comes once per piece.
     """
     within = database is None
     database = queries if database is None else database
@@ -101,8 +101,9 @@ def find_piece(
         block = slice(start, start + PIECE)
         left, right = mine[rows[proposed.queries[block]]], theirs[other_rows[proposed.matches[block]]]
         likenesses.append(compare(left, right, views[block]))
-    scores = np.concatenate(likenesses)
-    alike = scores >= likeness - FOUND_BY_CHANCE * (distance - proposed.distances)
+    scores = np.concatenate(likenesses) + CLOSER * (distance - proposed.distances)
+    scores = np.minimum(scores, 1).astype(np.float32)
+    alike = scores >= np.float32(likeness)
     first, second = positions[proposed.queries[alike]], other_positions[proposed.matches[alike]]
     write_pairs(unify(Pairs(first, second, scores[alike]), undirected=within), file)
     return file

@@ -1,0 +1,139 @@
+"""How fast `curate` screens JPEGs (read, sha256, decode, hash), and whether its memory grows with their number.
+
+    python benchmarks/curate/decode_rate.py [--counts 10000 100000] [--workers 2]
+
+Renders 500 photograph-like JPEGs of 500x375 pixels at quality 90 (about 50 kB) into a temporary folder and links them
+under as many names as asked for. Each count is screened in a fresh process by the step that the commands use, on worker
+processes. Rates are per second and per CPU second of all processes; memory is the highest sum of the resident sizes of
+the whole process tree, sampled ten times a second (pages that processes share count in each). Appends one JSON line.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from lvd_curate.config import ExecutionConfig, ScreenConfig
+from lvd_curate.runner import open_runner
+from lvd_curate.steps import ImageSet, screen_inputs
+
+RESULTS = Path(__file__).parents[1] / "results/curate.jsonl"
+DISTINCT, SIZE, PER_FOLDER = 500, (500, 375), 1000
+
+
+def render_photograph(seed: int) -> bytes:
+    """Draw noise of every scale, strongest at the coarsest as in photographs, and save it as a JPEG."""
+    draw, total = np.random.default_rng(seed), np.zeros((SIZE[1], SIZE[0], 3))
+    for level in range(8):
+        noise = draw.integers(0, 256, (3 << level, 4 << level, 3), dtype=np.uint8)
+        total += np.asarray(Image.fromarray(noise).resize(SIZE, Image.Resampling.BICUBIC), float) / 1.5**level
+    buffer = io.BytesIO()
+    Image.fromarray((total / total.max() * 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def link_files(originals: list[Path], folder: Path, count: int) -> None:
+    """Give the originals `count` names."""
+    for number in range(count):
+        place = folder / f"{number // PER_FOLDER:04d}"
+        if number % PER_FOLDER == 0:
+            place.mkdir(parents=True)
+        os.link(originals[number % len(originals)], place / f"{number:07d}.jpg")
+
+
+class PeakMemory(threading.Thread):
+    """Samples the resident size of this process and its children until it is asked for the peak."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.done, self.me = 0, threading.Event(), psutil.Process()
+
+    def run(self) -> None:
+        """Sample."""
+        while not self.done.wait(0.1):
+            total = 0
+            for process in [self.me, *self.me.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, total)
+
+    def stop(self) -> int:
+        """Return the peak in bytes."""
+        self.done.set()
+        self.join()
+        return self.peak
+
+
+def measure(folder: Path, workers: int) -> dict[str, float]:
+    """Screen a folder in this process and its workers."""
+    memory = PeakMemory()
+    memory.start()
+    start = time.perf_counter()
+    with open_runner(folder.with_name(folder.name + ".work"), ExecutionConfig(workers=workers)) as runner:
+        screened = screen_inputs(runner, [ImageSet("pool", "jpegs", str(folder))], ScreenConfig(), seeds_first=False)
+        files = screened.files
+    seconds = time.perf_counter() - start
+    usage = os.times()
+    assert files["reason"].null_count() == files["local_hash"].drop_nulls().len() == len(files)
+    cpu = usage.user + usage.system + usage.children_user + usage.children_system
+    return {"images": len(files), "seconds": seconds, "cpu_seconds": cpu, "peak_mb": memory.stop() / 1e6}
+
+
+def main() -> None:
+    """Measure each count in its own process, print and record."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measure(given.measure, given.workers)))
+        return
+    runs = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        originals = [root / f"{seed}.jpg" for seed in range(DISTINCT)]
+        for seed, file in enumerate(originals):
+            file.write_bytes(render_photograph(seed))
+        size = sum(file.stat().st_size for file in originals) / DISTINCT
+        for count in given.counts:
+            link_files(originals, root / f"pool-{count}", count)
+            command = [sys.executable, __file__, "--workers", str(given.workers), "--measure", root / f"pool-{count}"]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            run = json.loads(output.splitlines()[-1]) | {"load": os.getloadavg()[0]}
+            runs.append(run)
+            rate, per_cpu = run["images"] / run["seconds"], run["images"] / run["cpu_seconds"]
+            print(
+                f"{count:>9,} images of {size / 1000:.0f} kB: {rate:.0f} per second, {per_cpu:.0f} per CPU second, "
+                f"peak {run['peak_mb']:.0f} MB, load {run['load']:.1f}",
+                flush=True,
+            )
+    record = {
+        "benchmark": "decode_rate",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "workers": given.workers,
+        "runs": runs,
+        "versions": {name: version(name) for name in ("pillow", "numpy")},
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    with open(RESULTS, "a") as results:
+        results.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
