@@ -37,6 +37,8 @@ def test_levels_scale_with_the_images() -> None:
     assert scale_levels(config, 60_000) == [3000, 300]
     assert scale_levels(config, 2_000_000) == [50_000, 5000]
     assert scale_levels(config, 750_000_000) == [10_000_000, 1_000_000, 100_000, 10_000]
+    assert scale_levels(config, 20_000) == [1000, 100]
+    assert scale_levels(config, 2000) == [100, 50]
     assert scale_levels(config, 1) == [1, 1]
     assert scale_levels(RebalanceConfig(levels=[9, 4]), 60_000) == [9, 4]
     assert plan_levels(config, 60_000) == [Level(3000, config.finest_resampling, 10), Level(300, 10, 5)]

@@ -17,6 +17,7 @@ import numpy as np
 from lvd_curate.artifacts import Workbench, write_whole
 from lvd_curate.vectors import Vectors
 
+CHAIN, CHAINS = 50, 500_000  # of AFK-MC2: its authors' length, cut so that seeding stays cheaper than the Lloyd steps
 POINTS_PER_CENTROID = 256  # to fit on, at most: faiss's own bound, above which centroids hardly move
 BYTES_PER_NUMBER = 12  # of a sample while it is read: as stored, as float32, and the squares of its norm
 ROWS = 16384  # assigned as one piece of work
@@ -47,13 +48,15 @@ def fit_spherical_kmeans(vectors: np.ndarray, num_clusters: int, *, iterations: 
     K is num_clusters, or less when there are no more distinct vectors. A centroid that loses all its vectors takes half
     of a large one's (faiss). The same on any number of threads; on a GPU when faiss sees one.
     """
+    num_clusters = min(num_clusters, len(vectors))
     kmeans = faiss.Kmeans(
         vectors.shape[1],
-        min(num_clusters, len(vectors)),
+        num_clusters,
         niter=iterations,
         seed=random_seed,
         spherical=True,
         init_method=faiss.ClusteringInitMethod_AFK_MC2,
+        afkmc2_chain_length=max(1, min(CHAIN, CHAINS // num_clusters)),
         min_points_per_centroid=1,
         max_points_per_centroid=POINTS_PER_CENTROID,
         gpu=count_gpus() > 0,

@@ -16,7 +16,8 @@ VERSION = 2
 ITERATIONS = 20  # Lloyd steps per fit
 IMAGES_PER_CLUSTER, MANY_IMAGES_PER_CLUSTER = 20, 75  # of the finest level; the second is that of Vo et al. (743M, 10M)
 MANY = 50_000  # finest clusters of 20 images; a larger pool gets no more until it can give each of them 75
-RATIO = 10  # clusters per cluster of the next level
+RATIO, SMALL_RATIO = 10, 2  # clusters per cluster of the next level; the second while that has fewer than ENOUGH
+ENOUGH = 100  # clusters: a coarser level than the concepts gives equal shares to unequal numbers of them
 COARSEST = 10_000  # a level of more clusters gets another above it (Vo et al. end at 10,000)
 
 
@@ -49,7 +50,7 @@ def scale_levels(config: RebalanceConfig, num_images: int) -> list[int]:
     if config.levels:
         return list(config.levels)
     finest = max(min(num_images // IMAGES_PER_CLUSTER, MANY), num_images // MANY_IMAGES_PER_CLUSTER, 1)
-    levels = [finest, max(1, finest // RATIO)]
+    levels = [finest, max(1, finest // RATIO, min(finest // SMALL_RATIO, ENOUGH))]
     while levels[-1] > COARSEST:
         levels.append(levels[-1] // RATIO)
     return levels
