@@ -15,7 +15,7 @@ from lvd_curate.stages.screen import screen
 
 
 def screened(folder: Path) -> pl.DataFrame:
-    listing = list_images("pool", "p", str(folder), folder)
+    listing = pl.concat(list_images("pool", "p", str(folder), folder))
     files = pl.concat([listing, screen(listing, ScreenConfig())], how="horizontal")
     return files.filter(pl.col("reason").is_null())
 

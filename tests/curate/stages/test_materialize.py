@@ -1,8 +1,11 @@
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -11,6 +14,7 @@ from lvd_curate.columns import LISTING, MODERATED
 from lvd_curate.errors import InputError
 from lvd_curate.executors import InlineExecutor
 from lvd_curate.hashing import content_id
+from lvd_curate.stages import materialize as stage
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.materialize import build_group, dataset_schema, materialize, split_by_bytes
 
@@ -18,7 +22,7 @@ PICKS = pl.List(pl.Struct({"seed_id": pl.String, "rank": pl.Int32, "similarity":
 
 
 def rows_of(folder: Path) -> pl.DataFrame:
-    listing = list_images("pool", "p", str(folder), folder)
+    listing = pl.concat(list_images("pool", "p", str(folder), folder))
     data = [(folder / path).read_bytes() for path in listing["path"]]
     picks = [[{"seed_id": "s", "rank": None, "similarity": 0.5}]] + [[] for _ in data[1:]]
     return listing.with_columns(
@@ -32,8 +36,35 @@ def rows_of(folder: Path) -> pl.DataFrame:
 
 def write(rows: pl.DataFrame, folder: Path, shard_bytes: int = 10**9) -> list[int]:
     done: list[int] = []
-    materialize(rows, folder, shard_bytes, InlineExecutor(), done.append)
+
+    @contextmanager
+    def track(_: str, __: int, ___: int) -> Iterator[Callable[[int, int], None]]:
+        yield lambda count, _: done.append(count)
+
+    materialize(rows, folder, shard_bytes, InlineExecutor(), track)
     return done
+
+
+def test_images_in_tables_are_read_once_for_many_shards(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted((world / "pool/a").iterdir())
+    packed = [{"bytes": file.read_bytes(), "path": None} for file in files]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"image": packed}), tmp_path / "in/part.parquet", row_group_size=4)
+    listing = pl.concat(list_images("pool", "p", str(tmp_path / "in"), tmp_path))
+    plain = rows_of(world / "pool/a").sort("path").drop("path", "file", "item", "size", "stamp", "fault")
+    rows = plain.with_columns(listing.select("path", "file", "item", "size", "stamp", "fault"))
+    shard_bytes = int(rows["bytes"].sum()) // 4
+    monkeypatch.setattr(stage, "UNPACKED", 8)
+    for name, images in (("tables", rows), ("files", rows_of(world / "pool/a"))):
+        (tmp_path / name).mkdir()
+        write(images, tmp_path / name / "out", shard_bytes)
+    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["out"]
+    a, b = (pl.read_parquet(tmp_path / name / "out/data").drop("image") for name in ("tables", "files"))
+    assert a.equals(b)
+    images = pl.read_parquet(tmp_path / "tables/out/data")["image"].struct.field("bytes")
+    assert [content_id(data) for data in images] == a["id"].to_list()
 
 
 def test_datasets_opens_it_and_bytes_are_untouched(world: Path, tmp_path: Path) -> None:

@@ -229,8 +229,11 @@ def join_components(
 
 def dedup_vectors(runner: Runner, images: Images, config: DedupRecipe) -> pl.DataFrame:
     """Deduplicate vectors alone: neighbours above the threshold, connected components."""
-    table = images.table.join(images.embedded.table, on="id", maintain_order="left")
-    looks = look_at_vectors(table, images.embedded.file)
+    unknown = {name: pl.lit(None, pl.UInt64) for name in ("local_hash", "global_hash")}
+    unknown |= {name: pl.lit(0, pl.Int64) for name in ("row", "width", "height", "bytes")}
+    table = images.table.with_columns(**unknown, is_seed=pl.lit(False))
+    table = table.join(images.embedded.table, on="id", maintain_order="left")
+    looks = Looks(table, images.embedded.file, images.embedded.file)  # without a hash no thumbnail is looked at
     inputs = [fingerprint_rows(images.table.select("id")), images.embedded.fingerprint]
     components, _ = find_duplicates(runner, looks, config.deduplicate, inputs)
     return images.names.join(components, on="id", maintain_order="left")

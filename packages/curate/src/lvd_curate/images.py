@@ -1,5 +1,6 @@
 """Decoding untrusted image files with Pillow: as the trainer will see them, or as the thumbnail that hashes need."""
 
+import functools
 import io
 import re
 import warnings
@@ -26,9 +27,16 @@ class Thumbnail(NamedTuple):
     grey: np.ndarray  # uint8 [32, 32]
 
 
+@functools.cache
+def known_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that may be opened: all but those it hands to Ghostscript or the system to draw."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - {"EPS", "WMF"}))
+
+
 def known_extensions() -> frozenset[str]:
-    """Lower-case file extensions (with the dot) that Pillow can open."""
-    return frozenset(ext for ext, format in Image.registered_extensions().items() if format in Image.OPEN)
+    """Lower-case file extensions (with the dot) of those formats."""
+    return frozenset(ext for ext, format in Image.registered_extensions().items() if format in known_formats())
 
 
 def decode_thumbnail(
@@ -60,8 +68,22 @@ def decode_thumbnail(
 
 
 def decode_rgb(data: bytes) -> Image.Image:
-    """Decode bytes that passed screening into an upright RGB image of full size; what a file lacks is grey."""
-    with tolerance(True), open_image(data, max_pixels=None) as image:
+    """Decode bytes that passed screening into an upright RGB image of full size; what a truncated file lacks is grey.
+
+    Raises UnusableImage for the rare file whose pixels are found damaged at full size only.
+    """
+    try:
+        try:
+            return decode_upright(data, truncated=False)
+        except Exception:  # only then: being tolerant, Pillow stumbles over oddities that it otherwise skips
+            return decode_upright(data, truncated=True)
+    except Exception as error:
+        raise UnusableImage(describe_damage(error)) from error
+
+
+def decode_upright(data: bytes, *, truncated: bool) -> Image.Image:
+    """Decode into an upright RGB image, tolerating truncation or not."""
+    with tolerance(truncated), open_image(data, max_pixels=None) as image:
         return to_rgb(ImageOps.exif_transpose(image))
 
 
@@ -81,7 +103,7 @@ def open_image(data: bytes, max_pixels: int | None) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about sizes and EXIF; the limit here is ours
         Image.MAX_IMAGE_PIXELS = None
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=known_formats())
     if max_pixels is not None and image.width * image.height > max_pixels:
         raise UnusableImage(f"decompression bomb: {image.width}x{image.height} pixels")
     return image

@@ -29,7 +29,7 @@ def list_unembedded(images: pl.DataFrame, embedded: pl.DataFrame) -> pl.DataFram
 
 
 def list_unsafe(moderated: pl.DataFrame, config: ModerateConfig) -> pl.DataFrame:
-    """Return the DROPS of images that score too high, or that no model asked for could look at (a set-aside shard)."""
+    """Return the DROPS of images that score too high, or that a model could not look at."""
     threshold = config.nsfw_threshold
     drops = [DROPS.to_frame()]
     if threshold is not None:
@@ -37,7 +37,7 @@ def list_unsafe(moderated: pl.DataFrame, config: ModerateConfig) -> pl.DataFrame
         drops.append(list_drops(unsafe, "moderate", f"nsfw score of {threshold} or more", score=pl.col("nsfw")))
     asked = [name for name, model in (("nsfw", config.nsfw), ("faces", config.faces)) if model is not None]
     unseen = moderated.filter(pl.any_horizontal(pl.col(name).is_null() for name in asked)) if asked else moderated
-    drops.append(list_drops(unseen, "moderate", "set aside: its shard failed three times"))
+    drops.append(list_drops(unseen, "moderate", "no model could look at it"))
     return pl.concat(drops)
 
 

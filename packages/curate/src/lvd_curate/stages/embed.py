@@ -3,15 +3,17 @@
 Only the processes that embed load torch and the encoder, and each keeps them for its next shard.
 """
 
-from collections.abc import Sequence
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from PIL import Image
 
 from lvd_curate.columns import EMBEDDED
+from lvd_curate.embeddings_file import PREFIX, open_embeddings
 from lvd_curate.errors import InputError
-from lvd_curate.images import decode_rgb
+from lvd_curate.images import UnusableImage, decode_rgb
 from lvd_curate.locations import read_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ VERSION = 1
 
 def fingerprint_encoder(spec: str, device: str) -> str:
     """Load the encoder that SPEC names and hash its weights and preprocessing; InputError when it cannot be had."""
+    if spec.startswith(PREFIX):
+        return open_embeddings(spec).fingerprint()
     from lvd_curate.encoders import load_encoder
 
     return load_encoder(spec, device).fingerprint()
@@ -32,6 +36,8 @@ def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, de
 
     On a CPU each process computes with one thread: shards run side by side, and the sums do not depend on how many.
     """
+    if encoder.startswith(PREFIX):
+        return pl.DataFrame({"id": files["id"], "embedding": open_embeddings(encoder).lookup(files)}, schema=EMBEDDED)
     import torch
 
     from lvd_curate.encoders import load_encoder
@@ -44,15 +50,21 @@ def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, de
     return pl.DataFrame({"id": files["id"], "embedding": vectors}, schema=EMBEDDED)
 
 
-def embed_batch(model: "Encoder", files: pl.DataFrame, precision: str) -> Sequence[bytes | None]:
+def embed_batch(model: "Encoder", files: pl.DataFrame, precision: str) -> list[bytes | None]:
     """Decode and embed some files."""
-    images = []
-    for path, data in zip(files["path"], read_bytes(files), strict=True):
+    images: list[Image.Image] = []
+    decoded = np.zeros(len(files), dtype=bool)
+    for place, (path, data) in enumerate(zip(files["path"], read_bytes(files), strict=True)):
         if isinstance(data, OSError):
             raise InputError(f"{path} could be read when it was screened and no longer: {data}")
-        images.append(decode_rgb(data))
-    vectors = model.embed(images, precision)  # [B, D]
-    return [row.tobytes() if np.isfinite(row).all() else None for row in vectors.astype("<f2")]
+        with contextlib.suppress(UnusableImage):
+            images.append(decode_rgb(data))
+            decoded[place] = True
+    if not images:
+        return [None] * len(files)
+    vectors = iter(model.embed(images, precision).astype("<f2"))  # [B, D]
+    rows = [next(vectors) if there else None for there in decoded]
+    return [row.tobytes() if row is not None and np.isfinite(row).all() else None for row in rows]
 
 
 def set_aside(files: pl.DataFrame, error: str) -> pl.DataFrame:

@@ -31,8 +31,10 @@ def materialize(images: pl.DataFrame, folder: Path, shard_bytes: int, executor: 
     (folder / "data").mkdir(parents=True, exist_ok=True)
     shards = split_by_bytes(images.sort("id"), shard_bytes)
     unpacked = folder.with_name(f"{folder.name}-unpacked")
-    if len(shards) > 1:
-        images = unpack_tables(images, unpacked, executor, track)
+    packed = pl.col("item").is_not_null() & pl.col("size").is_null()  # in Parquet and Arrow files
+    tables = images.filter(packed)
+    if len(shards) > 1 and len(tables):
+        images = pl.concat([images.filter(~packed), *unpack_tables(tables, unpacked, executor, track)])
         shards = split_by_bytes(images.sort("id"), shard_bytes)
     names = [f"train-{number:05d}-of-{len(shards):05d}.parquet" for number in range(len(shards))]
     jobs = [(shard, folder / "data" / name) for shard, name in zip(shards, names, strict=True)]
@@ -42,22 +44,20 @@ def materialize(images: pl.DataFrame, folder: Path, shard_bytes: int, executor: 
     shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def unpack_tables(images: pl.DataFrame, folder: Path, executor: Mapper, track: Track) -> pl.DataFrame:
-    """Copy the images that lie in Parquet and Arrow files into plain ones, read once from start to end.
+def unpack_tables(tables: pl.DataFrame, folder: Path, executor: Mapper, track: Track) -> list[pl.DataFrame]:
+    """Copy images that lie in tables into plain files, each table read once from start to end; say where they lie.
 
     Shards are in the order of the ids: each would otherwise read nearly every row group of every table again.
     """
-    packed = pl.col("item").is_not_null() & pl.col("size").is_null()
-    tables = images.filter(packed)
     folder.mkdir(exist_ok=True)
     parts = [tables[start : start + UNPACKED] for start in range(0, len(tables), UNPACKED)]
     jobs = [(part, folder / f"{number:06d}") for number, part in enumerate(parts)]
-    moved = [images.filter(~packed)]
+    moved = []
     with track("unpack", len(tables), len(jobs)) as advance:
         for part in executor.map(unpack, jobs):
             advance(len(part), 0)
             moved.append(part)
-    return pl.concat(moved)
+    return moved
 
 
 def unpack(job: tuple[pl.DataFrame, Path]) -> pl.DataFrame:
@@ -108,6 +108,11 @@ def write_shard(job: tuple[pl.DataFrame, Path], schema: pa.Schema) -> int:
     return len(rows)
 
 
+def name_image(path: str) -> str:
+    """Return the bare name of an image: the last part of its path, or of its member in a tar."""
+    return os.path.basename(path.rpartition(".tar#")[2])
+
+
 def build_group(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """Read the bytes of some rows, in reading order, and lay them beside their columns."""
     faces = rows["faces"].to_list() if "faces" in rows.columns else [None] * len(rows)
@@ -119,7 +124,7 @@ def build_group(rows: pl.DataFrame, schema: pa.Schema) -> pa.Table:
         if isinstance(data, OSError) or content_id(data) != identity:
             raise InputError(f"{path} changed while the dataset was built; start the same command again")
         shown = blur_faces(data, faces[place]) if faces[place] else data
-        images[place] = {"bytes": shown, "path": os.path.basename(path)}
+        images[place] = {"bytes": shown, "path": name_image(path)}
     columns = rows.select("id", "source", "seed", "retrieved_by", "cluster").to_arrow()
     arrays = {name: columns.column(name) for name in columns.column_names} | {"image": pa.array(images)}
     return pa.table({field.name: arrays[field.name].cast(field.type) for field in schema}, schema=schema)

@@ -14,7 +14,7 @@ from PIL import Image
 from lvd_curate.columns import FACE, MODERATED
 from lvd_curate.config import ModerateConfig
 from lvd_curate.errors import InputError
-from lvd_curate.images import decode_rgb
+from lvd_curate.images import UnusableImage, decode_rgb
 from lvd_curate.locations import read_bytes
 
 if TYPE_CHECKING:
@@ -60,29 +60,39 @@ def set_aside(files: pl.DataFrame, error: str) -> pl.DataFrame:
     return pl.DataFrame(nothing | {"id": files["id"]})
 
 
-def decode_images(files: pl.DataFrame) -> Iterator[Image.Image]:
-    """Yield each file as an upright RGB image."""
+def decode_images(files: pl.DataFrame) -> Iterator[Image.Image | None]:
+    """Yield each file as an upright RGB image, None for one found damaged at full size only."""
     for path, data in zip(files["path"], read_bytes(files), strict=True):
         if isinstance(data, OSError):
             raise InputError(f"{path} could be read when it was screened and no longer: {data}")
-        yield decode_rgb(data)
+        try:
+            yield decode_rgb(data)
+        except UnusableImage:
+            yield None
 
 
 def judge(
-    images: Iterable[Image.Image],
+    images: Iterable[Image.Image | None],
     classifier: "NsfwClassifier | None",
     detector: "FaceDetector | None",
     face_threshold: float,
-) -> tuple[np.ndarray | None, list[list[dict[str, float]]] | None]:
-    """Return the scores and the faces of some images; None where there is no model."""
+) -> tuple[list[float | None], list[list[dict[str, float]] | None]]:
+    """Return the scores and the faces of some images; None where there is no model or no image."""
     from lvd_curate.nsfw import prepare_nsfw
 
-    pixels, faces = [], []
-    for image in images:
-        if classifier is not None:
+    pixels: list[np.ndarray] = []
+    places: list[int] = []
+    faces: list[list[dict[str, float]] | None] = []
+    for place, image in enumerate(images):
+        faces.append(None)
+        if image is not None and classifier is not None:
             pixels.append(prepare_nsfw(image))
-        if detector is not None:
+            places.append(place)
+        if image is not None and detector is not None:
             boxes = detector.detect(image, face_threshold).tolist()
-            faces.append([dict(zip(FACE, box, strict=True)) for box in boxes])
-    scores = None if classifier is None else classifier.score(pixels)
-    return scores, None if detector is None else faces
+            faces[-1] = [dict(zip(FACE, box, strict=True)) for box in boxes]
+    scores: list[float | None] = [None] * len(faces)
+    if classifier is not None and pixels:
+        for place, score in zip(places, classifier.score(pixels).tolist(), strict=True):
+            scores[place] = score
+    return scores, faces
