@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from lvd_curate.counts import count_everything, count_funnel, effective_number
+from lvd_curate.counts import count_curves, count_everything, count_funnel, effective_number
 from lvd_curate.story import open_story
 
 
@@ -64,3 +64,20 @@ def test_counts_agree_with_the_tables(told: Path) -> None:
         (level["clusters"] for level in counts["levels"]), reverse=True
     )
     assert counts["moderation"]["scored"] == 288
+
+
+def test_curves_count_what_each_threshold_would_drop() -> None:
+    components = pl.DataFrame(
+        {
+            "id": ["a", "b", "c", "d", "seed"],
+            "representative": ["a", "a", "a", "d", "seed"],
+            "fall": [None, 0.9, 0.7, None, 0.95],  # the seed joins another, yet stands for itself
+        },
+        schema_overrides={"fall": pl.Float32},
+    )
+    touches = pl.DataFrame({"id": ["d", "d"], "score": [0.5, 0.8]}, schema_overrides={"score": pl.Float32})
+    curves = count_curves(components, touches)
+    at = {(stage, threshold): images for stage, threshold, images in curves.rows()}
+    assert [at["deduplicate", bar] for bar in (0.69, 0.7, 0.89, 0.9, 1.0)] == [2, 1, 1, 0, 0]
+    assert [at["decontaminate", bar] for bar in (0.79, 0.8, 1.0)] == [1, 0, 0]
+    assert count_curves(components.head(1), touches.head(0)).is_empty()

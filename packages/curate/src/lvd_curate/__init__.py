@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lvd_curate.audit import audit_dataset as audit_dataset
+    from lvd_curate.calibration import calibrate_pool as calibrate_pool
     from lvd_curate.config import AuditRecipe as AuditRecipe
     from lvd_curate.config import BalanceRecipe as BalanceRecipe
     from lvd_curate.config import BuildConfig as BuildConfig
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PLACES = {  # of what is imported when it is first asked for: `curate --help` waits for none of it
     "audit": ("audit_dataset",),
+    "calibration": ("calibrate_pool",),
     "config": (
         "AuditRecipe",
         "BalanceRecipe",

@@ -106,9 +106,9 @@ def calibrate_command(
     from lvd_curate.config import DedupRecipe
 
     config = merge(DedupRecipe, words, pool=pool)
-    from lvd_curate.doors import calibrate
+    from lvd_curate.calibration import calibrate_pool, describe
 
-    typer.echo(calibrate(config, out, sample))
+    typer.echo(describe(calibrate_pool(config, out, sample), config))
 
 
 @app.command("embed")

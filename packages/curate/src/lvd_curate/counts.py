@@ -168,3 +168,21 @@ def effective_number(sizes: np.ndarray) -> float:
         return 0.0
     shares = sizes / sizes.sum()
     return round(float(np.exp(-(shares * np.log(shares)).sum())), 2)
+
+
+def count_curves(components: pl.DataFrame, touches: pl.DataFrame) -> pl.DataFrame:
+    """Return (stage, threshold, images): how many images each stage would drop at this and every higher threshold.
+
+    `components` has `fall` and `representative`, `touches` the score of each touch.
+    """
+    dropped = components.filter(pl.col("id") != pl.col("representative"))["fall"]
+    closest = touches.group_by("id").agg(pl.col("score").max())["score"]
+    rows = []
+    for stage, scores in (("deduplicate", dropped), ("decontaminate", closest)):
+        values = np.sort(scores.drop_nulls().to_numpy())
+        if len(values):
+            grid = np.arange(np.ceil(values[0] * 100) / 100 - 0.01, 1.005, 0.01).round(2)
+            left = len(values) - np.searchsorted(values, grid.astype(np.float32), side="right")
+            rows += [(stage, float(bar), int(images)) for bar, images in zip(grid, left, strict=True)]
+    schema = {"stage": pl.String, "threshold": pl.Float64, "images": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")

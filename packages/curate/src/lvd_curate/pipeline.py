@@ -16,7 +16,7 @@ from lvd_curate.card import write_card
 from lvd_curate.columns import DROPS, EXCLUDE, POOL, SEEDS
 from lvd_curate.config import BuildConfig
 from lvd_curate.copies import Looks
-from lvd_curate.counts import count_everything
+from lvd_curate.counts import count_curves, count_everything
 from lvd_curate.errors import InputError
 from lvd_curate.galleries import choose_shown
 from lvd_curate.lineage import (
@@ -273,7 +273,7 @@ class Build:
     ) -> None:
         """Keep what the stages found out, and pictures of what the report will show."""
         tables = {"components": clean.components, "touches": clean.touches, "clusters": chosen.clusters}
-        tables |= {"picks": chosen.picks}
+        tables |= {"picks": chosen.picks, "curves": count_curves(clean.components, clean.touches)}
         optional = {"moderation": moderated, "balanced": chosen.balanced}
         tables |= {name: table for name, table in optional.items() if table is not None}
         (folder / FOLDER).mkdir(exist_ok=True)

@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 
 from lvd_curate.artifacts import Workbench
-from lvd_curate.components import label_components, label_components_from
+from lvd_curate.components import label_components
 from lvd_curate.config import DeduplicateConfig
 from lvd_curate.copies import Copies, CopyBars, Looks, find_copies_within, score_pairs
+from lvd_curate.forest import find_falls, label_forest, span_forest
 
-VERSION = 2
+VERSION = 3
 BATCH_EDGES = 1 << 22  # merged at once: some 200 MB
 CUTS = np.arange(0.61, 1.0, 0.01).round(2)  # similarities tried in turn on a component that is too large
 PIECE = 8192  # pairs scored in one piece of work
@@ -24,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def deduplicate(images: Looks, config: DeduplicateConfig, bench: Workbench) -> pl.DataFrame:
-    """Return (id, component, representative, score, cut) per image: who stands for it, and how alike the two are.
+    """Return (id, component, representative, score, cut, fall) per image: who stands for it, how alike the two are.
 
     The score is a cosine with a copy-detection embedding, else the likeness of the thumbnails. `cut` is null but in the
-    parts of a component larger than `max_component`: the similarity below which links were cut to get them.
+    parts of a component larger than `max_component`: the similarity below which links were cut to get them. `fall` is
+    the highest threshold at which the image would still join a better one, null where it joins none.
 
     The table has one row per distinct id, with is_seed, width, height and bytes. Seeds represent themselves and come
     first; then most pixels, largest file, smallest id (the paper does not say which member it keeps).
@@ -35,7 +37,7 @@ def deduplicate(images: Looks, config: DeduplicateConfig, bench: Workbench) -> p
     pixels = pl.col("width").cast(pl.Int64) * pl.col("height")
     images = images._replace(table=images.table.sort(~pl.col("is_seed"), -pixels, -pl.col("bytes"), "id"))
     bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours, config.threshold)
-    component, cut = link(images, bars, config.max_component, bench)
+    component, cut, fall = link(images, bars, config.max_component, bench)
     rows = np.arange(len(component))
     representative = np.where(images.table["is_seed"].to_numpy(), rows, component)
     ids = images.table["id"]
@@ -46,16 +48,19 @@ def deduplicate(images: Looks, config: DeduplicateConfig, bench: Workbench) -> p
             "representative": ids.gather(representative),
             "score": score_with(representative, images, bench),
             "cut": pl.Series(cut, dtype=pl.Float32).fill_nan(None),
+            "fall": pl.Series(fall, dtype=pl.Float32).fill_nan(None),
         }
     )
 
 
-def link(images: Looks, bars: CopyBars, largest: int, bench: Workbench) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's component, named by its first image, int64 [N], and where it was cut, NaN or float32 [N]."""
+def link(images: Looks, bars: CopyBars, largest: int, bench: Workbench) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each image's component, named by its first image, int64 [N], where it was cut and where it falls.
+
+    The latter two are float32 [N], NaN where there is nothing to say.
+    """
     count = len(images.table)
-    component = label_components_from(
-        count, (found.pairs for found in find_copies_within(images, bars, bench)), BATCH_EDGES
-    )
+    forest = span_forest(find_copies_within(images, bars, bench), BATCH_EDGES)
+    component, fall = label_forest(count, forest), find_falls(count, forest)
     cut = np.full(count, np.nan, dtype=np.float32)
     sizes = np.bincount(component, minlength=count)
     giants = np.flatnonzero(sizes > largest)
@@ -70,7 +75,7 @@ def link(images: Looks, bars: CopyBars, largest: int, bench: Workbench) -> tuple
                 "deduplicate: %d images around %s are one component; cut at up to %.2f into %d of at most %d",
                 *(sizes[giant], images.table["id"][int(giant)], cut[members].max(), *measure(parts)),
             )
-    return component, cut
+    return component, cut, fall
 
 
 def gather_links(pieces: Iterator[Copies], wanted: np.ndarray) -> Copies:
