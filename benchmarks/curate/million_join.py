@@ -170,6 +170,7 @@ def main() -> None:
     pairs, labels = join(vectors, folder / "join", options.workers)
     wall, used = time.perf_counter() - wall, used_seconds() - used
     memory.ended.set()
+    logging.info("joined in %.1f s, %.1f s of processor time", wall, used)
 
     recall, num_checked = measure_recall(pairs, vectors)
     figures = {
@@ -187,6 +188,7 @@ def main() -> None:
         "recall_pairs": num_checked,
         "components": len(np.unique(labels)),
     }
+    logging.info("recall %.4f of %d pairs", recall, num_checked)
     if options.brute:
         brute_wall, brute_used = time_brute_force(vectors[: options.brute], options.workers)
         scale = (options.vectors / min(options.brute, options.vectors)) ** 2

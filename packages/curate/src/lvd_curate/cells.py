@@ -17,11 +17,12 @@ import torch
 
 from lvd_curate.artifacts import Workbench, write_whole
 from lvd_curate.matching import choose_first_look, prepare, rank_cells, read_stored
-from lvd_curate.pieces import count_cells, count_rows, share_memory
+from lvd_curate.pieces import count_cells, count_rows
 from lvd_curate.vectors import Vectors
 
-POINTS_PER_CELL, ITERATIONS = 40, 8  # of k-means; more of either changes the recall of 8 probes by less than a point
-MERGES = 1024  # blocks of a large layout: what is read of each run at once stays above tens of kilobytes
+POINTS_PER_CELL, ITERATIONS = 40, 8  # of k-means; it need not be the best: the probes are chosen by what they find
+MERGES = 1024  # blocks into which a run is cut, so that what is read of it at once stays some tens of kilobytes
+MOST_PIECES = 4  # of work in a block, which then takes half of a process's share of memory
 
 
 def write_array(array: np.ndarray, file: Path) -> None:
@@ -137,8 +138,7 @@ def lay_out(vectors: Vectors, centroids: Path, probes: int, bench: Workbench) ->
     """Write vectors in cell order into the bench's folder; each remembers its `probes` nearest cells."""
     bench.folder.mkdir(parents=True, exist_ok=True)
     rows = count_rows(vectors.dim, bench)
-    most = max(1, share_memory(bench) // (4 * vectors.dim) // rows)  # a block in memory takes half a process's share
-    layout_rows = rows * min(most, math.ceil(len(vectors) / (MERGES * rows)))
+    layout_rows = rows * min(MOST_PIECES, math.ceil(len(vectors) / (MERGES * rows)))
     offsets_file, complete = bench.folder / "offsets.npy", bench.folder / "complete"
     if not complete.exists():
         runs = [

@@ -20,7 +20,7 @@ TILE = 1 << 22  # similarities looked at together: 8 MB in bfloat16
 QUERIES_AT_ONCE = 512
 EVEN = 128  # products are padded to multiples of this: few shapes, because the library compiles one kernel for each
 PAIRS_SCORED = 4096  # together: 32 MB at D = 512
-PENDING = 1 << 21  # pairs found before each query's list is cut to its length
+PENDING = 1 << 21  # pairs found before each query's list is cut to its length, at most
 CROWD = 1024  # a crowd of near-equal vectors brings at most 4 count + CROWD of them to the second look
 
 
@@ -99,22 +99,19 @@ class Shortlist:
             similarities = (self.queries[padded] @ targets)[: len(tile), : len(stored)]  # [T, M]
             queries, matches = self.look(similarities, self.bars[tile])
             self.add(tile[queries], matches, stored, ids)
-        if self.pending > PENDING:
+        if self.pending > min(PENDING, 2 * self.count * len(self.stored)):
             self.settle()
 
     def look(self, similarities: torch.Tensor, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the places of [T, M] that lie above the bars [T], and of crowded rows only the best."""
-        width = similarities.shape[1]
         mask = find_above(similarities, bars)
-        places = np.flatnonzero(mask)
         wanted = self.count + self.skip_self
-        crowded = np.flatnonzero(np.bincount(places // width, minlength=len(mask)) > wanted)
+        crowded = find_crowded(mask, wanted)
         if len(crowded):
             values = similarities[crowded].float()
             lowest = torch.from_numpy(bars[crowded, None]).to(values.device)
             mask[crowded] = keep_crowd(values, lowest, wanted, 2 * self.margin).cpu().numpy()
-            places = np.flatnonzero(mask)
-        return np.divmod(places, width)
+        return np.divmod(np.flatnonzero(mask), similarities.shape[1])
 
     def add(self, rows: np.ndarray, matches: np.ndarray, stored: np.ndarray, ids: np.ndarray) -> None:
         """Score pairs exactly and keep what lies above the threshold."""
@@ -152,12 +149,19 @@ def find_above(similarities: torch.Tensor, bars: np.ndarray) -> np.ndarray:
     return np.asarray((similarities > limits[:, None]).cpu().numpy())
 
 
+def find_crowded(mask: np.ndarray, limit: int) -> np.ndarray:
+    """Return the rows of [T, M] in which more than `limit` places are true; fast where few are."""
+    if np.count_nonzero(mask) <= limit:
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.bincount(np.flatnonzero(mask) // mask.shape[1], minlength=len(mask)) > limit)
+
+
 def keep_crowd(values: torch.Tensor, lowest: torch.Tensor, wanted: int, band: float) -> torch.Tensor:
     """Return what of rows [R, M] may be among the `wanted` best; of a crowd of equals, those that come first."""
     bar = torch.maximum(lowest, values.topk(wanted, dim=1).values[:, -1:] - band)
     keep = values > bar
     limit = 4 * wanted + CROWD
-    crowded = (keep.sum(dim=1) > limit).nonzero()[:, 0]
+    crowded = find_crowded(keep.cpu().numpy(), limit)
     if len(crowded):
         some = values[crowded]
         edge = some.topk(limit, dim=1).values[:, -1:]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lvd_curate.artifacts import Workbench
 
 MOST_ROWS = 65536  # vectors of a piece of work
-FEW_COMPARISONS = 50_000**2  # up to here an exact search is cheaper than preparing another: seconds at D = 512
+FEW_COMPARISONS = 50_000**2  # up to here an exact search takes at most half a minute of one core at D = 512
 
 
 class Search(NamedTuple):
@@ -31,7 +31,7 @@ def count_rows(dim: int, bench: Workbench) -> int:
 
 
 def count_cells(num_vectors: int) -> int:
-    """Return 2 sqrt(N): half the usual 4 sqrt(N) costs the join 15 % more and saves half of assigning and training."""
+    """Return 2 sqrt(N), half the usual: training costs its square, and larger cells make larger, faster products."""
     return max(1, min(num_vectors, round(2 * math.sqrt(num_vectors))))
 
 
