@@ -2,7 +2,7 @@
 
     python benchmarks/curate/decode_rate.py [--counts 10000 100000] [--workers 2]
 
-Renders 500 photograph-like JPEGs of 500x375 pixels at quality 90 (about 50 kB) into a temporary folder and links them
+Renders 500 photograph-like JPEGs of 500x375 pixels at quality 90 (about 35 kB) into a temporary folder and links them
 under as many names as asked for. Each count is screened in a fresh process by the step that the commands use, on worker
 processes. Rates are per second and per CPU second of all processes; memory is the highest sum of the resident sizes of
 the whole process tree, sampled ten times a second (pages that processes share count in each). Appends one JSON line.
