@@ -124,7 +124,6 @@ def retrieve(
     """
     candidates = Images.of(pool, pool_vectors)
     names = seeds["source"].unique().sort().to_list()
-    check_set_names(config, names)
     sets = [plan_set(name, seeds, seed_vectors, config, len(pool)) for name in names]
     if config.collisions == "refill":
         sampled = refill(candidates, sets, bench)
@@ -150,7 +149,7 @@ def retrieve(
 
 
 def check_set_names(config: RetrieveConfig, names: Iterable[str]) -> None:
-    """Raise InputError when a knob of its own is given to a seed set that there is not."""
+    """Raise InputError when a knob of its own is given to a seed set that there is not; for the start of a run."""
     known = sorted(names)
     for knob, given in (("set_neighbours", config.set_neighbours), ("set_mode", config.set_mode)):
         for name in given:
