@@ -98,7 +98,7 @@ def test_every_query_gets_its_neighbours_though_its_cells_hold_too_few(
 def test_a_sample_that_cells_cannot_serve_is_answered_by_searching_everything(
     bench: Workbench, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapeless = save_vectors(np.random.default_rng(0).normal(size=(6000, 48)), tmp_path / "shapeless.npy")
+    shapeless = save_vectors(np.random.default_rng(0).normal(size=(3000, 48)), tmp_path / "shapeless.npy")
     search = Search(4, -1, within=True)
     monkeypatch.setattr(ivf, "PROBES", (2, 4))
     caplog.set_level(logging.WARNING)
