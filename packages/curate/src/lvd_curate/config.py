@@ -47,7 +47,7 @@ class DeduplicateConfig:
 
     # Together: no stranger in 500,000 pairs of ImageNet and 200 million of Tiny ImageNet photographs (docs/curate.md).
     hash_distance: int = 26  # bits of 128 that may differ for a pair to be looked at closer
-    hash_correlation: float = 0.93  # likeness of the thumbnails, + 0.005 per bit below that, at least
+    hash_correlation: float = 0.94  # likeness of the thumbnails, + 0.005 per bit below that, at least
     encoder: str | None = None  # copy-detection encoder (the paper: SSCD); without one, hashes alone decide
     neighbours: int = 64  # k of the k-nearest-neighbour graph (paper A.3)
     threshold: float = (
