@@ -5,7 +5,9 @@ import faiss
 import numpy as np
 import pytest
 
+from lvd_curate import kmeans
 from lvd_curate.artifacts import Workbench
+from lvd_curate.errors import InputError
 from lvd_curate.executors import InlineExecutor
 from lvd_curate.kmeans import (
     ROWS,
@@ -110,14 +112,25 @@ def test_assignment_in_pieces_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == written
 
 
-def test_little_memory_fits_on_a_sample_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_vectors_are_fitted_on_a_sample_that_no_memory_changes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = store(make_blobs([1000] * 5)[0], tmp_path)
-    with caplog.at_level(logging.INFO):
-        few = fit_on_sample(rows, 20, "c", iterations=5, random_seed=0, bench=make_bench(tmp_path, "few", 40_000))
-    assert "fitted on 128 of 5000 vectors" in caplog.text
     much = fit_on_sample(rows, 20, "c", iterations=5, random_seed=0, bench=make_bench(tmp_path, "much"))
+    monkeypatch.setattr(kmeans, "POINTS_PER_CENTROID", 50)
+    with caplog.at_level(logging.INFO):
+        few = fit_on_sample(rows, 20, "c", iterations=5, random_seed=0, bench=make_bench(tmp_path, "few"))
+    assert "fitted on 1000 of 5000 vectors" in caplog.text
     quality = [(rows.load() @ fitted.load().T).max(axis=1).mean() for fitted in (few, much)]
     assert quality[0] > 0.98 * quality[1]
+    with pytest.raises(InputError, match=r"c: 20 clusters are fitted on 1000 vectors, .*execution\.max_ram_gb"):
+        fit_on_sample(rows, 20, "c", iterations=5, random_seed=0, bench=make_bench(tmp_path, "none", 10_000))
+
+
+def test_the_sample_is_bounded_but_never_too_small_to_fit_on() -> None:
+    assert kmeans.count_fitting(20, 64) == 20 * 256
+    assert kmeans.count_fitting(1_000_000, 1024) == 40_000_000
+    assert kmeans.count_fitting(10_000, 1024) == 2**20
 
 
 def test_hierarchy_gives_a_parent_to_every_finer_cluster(tmp_path: Path) -> None:

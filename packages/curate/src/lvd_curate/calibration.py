@@ -93,7 +93,7 @@ def describe(found: Calibration, config: DedupRecipe) -> str:
         lines += [f"{edit:20} recall {recall:.3f}" for edit, recall in at.select("edit", "recall").rows()]
         best = at.filter(pl.col("edit") == EVERY).to_dicts()[0]
         lines.append(
-            f"recommended: {knob}={found.recommended:.2f}, precision {best['precision']:.4f}, recall {best['recall']:.3f}, "
+            f"recommended: {knob}={found.recommended:.2f}: precision {best['precision']:.4f}, recall {best['recall']:.3f}, "
             f"{best['wrong_per_million']:.1f} strangers in a million pairs"
         )
     if len(found.suspects):

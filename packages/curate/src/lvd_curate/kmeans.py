@@ -1,4 +1,4 @@
-"""Spherical k-means (faiss), flat and in levels: fitted on what fits into memory, assigned in pieces of work.
+"""Spherical k-means (faiss), flat and in levels: fitted on a sample, assigned in pieces of work.
 
 Seeding is by AFK-MC2 (Bachem et al., NeurIPS 2016), which draws from nearly the distribution of k-means++ at a
 fraction of its passes. It matters more than anything else here: random seeds start most centroids in the few largest
@@ -15,11 +15,14 @@ import faiss
 import numpy as np
 
 from lvd_curate.artifacts import Workbench, write_whole
+from lvd_curate.errors import InputError
 from lvd_curate.vectors import Vectors
 
 CHAIN, CHAINS = 50, 500_000  # of AFK-MC2: its authors' length, cut so that seeding stays cheaper than the Lloyd steps
 POINTS_PER_CENTROID = 256  # to fit on, at most: faiss's own bound, above which centroids hardly move
-BYTES_PER_NUMBER = 12  # of a sample while it is read: as stored, as float32, and the squares of its norm
+FEWEST_POINTS = 40  # to fit on: faiss warns below 39
+MOST_NUMBERS = 1 << 30  # of a sample with more points than that per centroid: 4 GB
+BYTES_PER_NUMBER = 5  # of a sample in memory: float32, and what k-means needs beside it
 ROWS = 16384  # assigned as one piece of work
 CANDIDATES, RESCORED = 4, 1024  # centroids per vector compared again in float64, and vectors at once
 NEAREST = np.dtype([("cluster", "<i4"), ("similarity", "<f4")])
@@ -70,8 +73,18 @@ def fit_spherical_kmeans(vectors: np.ndarray, num_clusters: int, *, iterations: 
 def fit_on_sample(
     vectors: Vectors, num_clusters: int, name: str, *, iterations: int, random_seed: int, bench: Workbench
 ) -> Vectors:
-    """Return unit centroids in a file of the bench, fitted on 256 vectors each, or as many as its memory holds."""
-    count = min(len(vectors), POINTS_PER_CENTROID * num_clusters, max(num_clusters, count_fitting(vectors, bench)))
+    """Return unit centroids in a file of the bench, fitted on a sample of 256 vectors each, fewer where they are many.
+
+    Raises InputError when the memory allowed does not hold the sample: its size decides the clusters, so it may depend
+    on nothing else.
+    """
+    count = min(len(vectors), count_fitting(num_clusters, vectors.dim))
+    needed = count * max(1, vectors.dim) * BYTES_PER_NUMBER
+    if needed > bench.max_bytes:
+        raise InputError(
+            f"{name}: {num_clusters} clusters are fitted on {count} vectors, which takes {needed / 1e9:.1f} GB, and "
+            f"{bench.max_bytes / 1e9:.1f} GB are allowed; raise execution.max_ram_gb or ask for fewer clusters"
+        )
     if count < len(vectors):
         logger.info("%s: %d clusters fitted on %d of %d vectors", name, num_clusters, count, len(vectors))
         draw = np.random.default_rng(random_seed)
@@ -79,10 +92,9 @@ def fit_on_sample(
     return keep_centroids(vectors, num_clusters, name, iterations=iterations, random_seed=random_seed, bench=bench)
 
 
-def count_fitting(vectors: Vectors, bench: Workbench) -> int:
-    """Return how many of these vectors may be held in memory: a power of two, so that a few bytes change nothing."""
-    fits = bench.max_bytes // (BYTES_PER_NUMBER * max(1, vectors.dim))
-    return 1 << max(0, fits.bit_length() - 1)
+def count_fitting(num_clusters: int, dim: int) -> int:
+    """Return how many vectors this many clusters are fitted on: 256 each, but no more numbers than 4 GB hold, if 40."""
+    return min(POINTS_PER_CENTROID * num_clusters, max(FEWEST_POINTS * num_clusters, MOST_NUMBERS // max(1, dim)))
 
 
 def keep_centroids(
@@ -166,7 +178,8 @@ def fit_hierarchy(
         assigned = assign(vectors, centroids, f"{name}-assigned", bench)
         for step in range(1, level.resampling + 1):
             name = f"level-{number + 1}-refit-{step}"
-            rows = pick_closest(assigned, max(1, min(level.closest, count_fitting(vectors, bench) // len(centroids))))
+            most = count_fitting(len(centroids), vectors.dim) // len(centroids)
+            rows = pick_closest(assigned, max(1, min(level.closest, most)))
             seed = derive_seed(random_seed, number, step)
             centroids = keep_centroids(
                 vectors[rows], level.num_clusters, name, iterations=iterations, random_seed=seed, bench=bench

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+BLOCK = 16384  # rows read at once: no second copy of many vectors is held
+
 
 @dataclass(frozen=True)
 class Vectors:
@@ -32,6 +34,10 @@ class Vectors:
 
     def load(self) -> np.ndarray:
         """Read these vectors, of unit length again after float16's rounding; float32 [N, D]."""
-        vectors = self.open()[self.rows].astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        matrix = self.open()
+        vectors = np.empty((len(self.rows), matrix.shape[1]), dtype=np.float32)
+        for start in range(0, len(vectors), BLOCK):
+            block = vectors[start : start + BLOCK]
+            block[:] = matrix[self.rows[start : start + BLOCK]]
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
         return vectors
