@@ -38,7 +38,7 @@ def test_recall_falls_with_the_threshold_and_a_copy_in_the_pool_is_a_suspect(
     assert found.suspects["score"][0] > 0.95
 
 
-def test_precision_counts_strangers_and_the_lowest_clean_threshold_is_recommended() -> None:
+def test_precision_counts_strangers() -> None:
     edits = list(EDITS)
     pairs = pl.DataFrame(
         {
@@ -56,6 +56,18 @@ def test_precision_counts_strangers_and_the_lowest_clean_threshold_is_recommende
     assert table.filter(pl.col("edit") == "all")["recall"].to_list() == pytest.approx([3 / 22, 2 / 22, 1 / 22, 0])
     assert recommend(table) == 0.75
     assert recommend(table.filter(pl.col("threshold") > 0.9)) is None
+
+
+def test_recall_that_costs_nothing_buys_distance_to_strangers() -> None:
+    table = pl.DataFrame(
+        {
+            "threshold": [0.5, 0.6, 0.7, 0.8, 0.9, 0.95],
+            "edit": ["all"] * 6,
+            "recall": [0.99, 0.95, 0.949, 0.941, 0.9, 0.0],
+            "precision": [0.9, 0.995, 1.0, 1.0, 1.0, None],
+        }
+    )
+    assert recommend(table) == 0.8
 
 
 def test_one_image_is_too_few(tmp_path: Path, jpeg: Callable[..., bytes]) -> None:

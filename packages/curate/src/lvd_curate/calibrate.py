@@ -21,6 +21,7 @@ from lvd_curate.planted import EDITS, plant_copy
 from lvd_curate.stages.screen import screen_file
 
 PRECISION = 0.99  # wanted of a recommended threshold
+SPARED_RECALL = 0.01  # given up for distance to strangers
 PIECE = 16  # originals planted and looked at together
 COSINES = np.arange(0.30, 0.96, 0.01).round(2)
 LIKENESSES = np.arange(0.70, 1.0, 0.01).round(2)
@@ -32,7 +33,7 @@ class Calibration(NamedTuple):
     """What a threshold is worth on these images."""
 
     table: pl.DataFrame  # threshold, edit (one of EDITS or "all"), recall, precision, wrong_per_million (of pairs)
-    recommended: float | None  # the lowest threshold from which on precision is at least 0.99; None without any
+    recommended: float | None  # see `recommend`
     suspects: pl.DataFrame  # first, second (places in the sample), score: real copies in the pool look like mistakes
 
 
@@ -149,14 +150,16 @@ def measure(pairs: pl.DataFrame, thresholds: np.ndarray, originals: int) -> Iter
 
 
 def recommend(table: pl.DataFrame) -> float | None:
-    """Return the lowest threshold from which on precision over all edits is at least 0.99: the highest recall there."""
-    falling = table.filter(pl.col("edit") == EVERY).sort("threshold", descending=True)
-    best = None
-    for threshold, precision in falling.select("threshold", "precision").iter_rows():
-        if precision is not None and precision < PRECISION:
-            break
-        best = threshold if precision is not None else best
-    return best
+    """Return the highest threshold with nearly the best recall of all whose precision over all edits is at least 0.99.
+
+    A larger pool meets strangers that a sample does not hold, so what recall does not need is left as distance to them.
+    """
+    falling = table.filter(pl.col("edit") == EVERY).drop_nulls("precision").sort("threshold", descending=True)
+    precise = falling.filter((pl.col("precision") >= PRECISION).cum_min())
+    if precise.is_empty():
+        return None
+    enough = precise.filter(pl.col("recall") >= precise["recall"].max() - SPARED_RECALL)  # type: ignore[operator]
+    return float(enough["threshold"][0])
 
 
 def list_suspects(pairs: pl.DataFrame) -> pl.DataFrame:

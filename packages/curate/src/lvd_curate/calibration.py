@@ -96,6 +96,7 @@ def describe(found: Calibration, config: DedupRecipe) -> str:
             f"recommended: {knob}={found.recommended:.2f}: precision {best['precision']:.4f}, recall {best['recall']:.3f}, "
             f"{best['wrong_per_million']:.1f} strangers in a million pairs"
         )
+        lines.append("the highest threshold that keeps recall: a larger pool meets strangers that no sample holds")
     if len(found.suspects):
         lines.append("most alike among different files (real copies in the pool count as mistakes here):")
         lines += [f"  {score:.3f} {first} {second}" for first, second, score in found.suspects.head(5).rows()]
