@@ -4,11 +4,12 @@ A shard's Parquet file is written last and whole: it is the mark that the shard 
 thumbnails) lie beside it as raw rows until all shards are there; then they become one .npy file that later stages map.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from lvd_curate.artifacts import PIECES, Mapper, write_table, write_whole
 from lvd_curate.errors import InputError, ShardsFailed
 
+BLOCK = 1024  # rows of a shard in memory with their vectors, whatever the shard's size
 Fallback = Callable[[pl.DataFrame, str], pl.DataFrame]  # rows and an error -> the rows set aside
 Track = Callable[[str, int, int], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -81,43 +83,70 @@ def build_shard(stage: ShardStage, job: tuple[Piece, Path]) -> tuple[int, int]:
     piece, file = job
     if file.exists():
         return len(piece), int(pl.scan_parquet(file).select(stage.bad.sum()).collect().item())
-    table = stage.run(piece.load())
+    rows = piece.load()
+    with ExitStack() as opened:
+        raw = {name: opened.enter_context(RawRows.open(file, name)) for name in stage.matrices}
+        parts = [run_block(stage, rows[start : start + BLOCK], raw) for start in range(0, len(rows), BLOCK)]
+    table = pl.concat(parts)
     assert len(table) == len(piece), f"{file}: {len(table)} rows for a shard of {len(piece)}"
-    for column, dtype in stage.matrices.items():
-        rows = stack_rows(table[column], np.dtype(dtype))
-        with write_whole(raw_file(file, column)) as stream:
-            np.save(stream, rows)
-        table = table.with_columns(pl.col(column).is_not_null())
     write_table(table, file)
     return len(table), int(table.select(stage.bad.sum()).item())
 
 
-def raw_file(file: Path, column: str) -> Path:
+def run_block(stage: ShardStage, rows: pl.DataFrame, raw: Mapping[str, "RawRows"]) -> pl.DataFrame:
+    """Run a stage on some rows; vectors go to their files, and what stays in the table is whether there is one."""
+    table = stage.run(rows)
+    for column, target in raw.items():
+        target.write(table[column])
+        table = table.with_columns(pl.col(column).is_not_null())
+    return table
+
+
+class RawRows:
+    """Equally long bytes of one column, one behind another in a file; zeros where there are none."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.width = 0  # bytes; unknown until the first value
+        self.owed = 0  # rows without a value before it
+
+    @classmethod
+    @contextmanager
+    def open(cls, shard: Path, column: str) -> Iterator["RawRows"]:
+        """Open the file beside a shard, to appear whole."""
+        with write_whole(raw_file(shard, column)) as stream:
+            yield cls(stream)
+
+    def write(self, values: pl.Series) -> None:
+        """Append some rows."""
+        self.width = self.width or int(values.bin.size().max() or 0)  # type: ignore[arg-type]
+        if not self.width:
+            self.owed += len(values)
+            return
+        self.stream.write(bytes(self.owed * self.width))
+        self.owed = 0
+        self.stream.write(b"".join(value if value is not None else bytes(self.width) for value in values))
+
+
+def raw_file(shard: Path, column: str) -> Path:
     """Name the raw rows of a shard's column."""
-    return file.parent / PIECES / f"{file.stem}.{column}.npy"
-
-
-def stack_rows(column: pl.Series, dtype: np.dtype) -> np.ndarray:
-    """Return equally long bytes as [N, D], zeros where there are none; D is 0 where no row has any."""
-    width = int(column.bin.size().max() or 0)  # type: ignore[arg-type]
-    joined = b"".join(value if value is not None else bytes(width) for value in column)
-    return np.frombuffer(joined, dtype=dtype).reshape(len(column), -1 if width else 0)
+    return shard.parent / PIECES / f"{shard.stem}.{column}"
 
 
 def join_matrix(folder: Path, column: str, dtype: np.dtype) -> None:
-    """Write the raw rows of all shards, in order, as one .npy file [M, D]."""
+    """Write the raw rows of all shards, in order, as one .npy file [M, D]; D is 0 where no row has a value."""
     file = folder / f"{column}.npy"
     if file.exists():
         return
-    parts = [np.load(raw_file(shard, column), mmap_mode="r") for shard in sorted(folder.glob("shard-*.parquet"))]
-    width = max((part.shape[1] for part in parts), default=0)
+    shards = sorted(folder.glob("shard-*.parquet"))
+    counts = [pq.read_metadata(shard).num_rows for shard in shards]
+    raw = [raw_file(shard, column) for shard in shards]
+    width = max((part.stat().st_size // count for part, count in zip(raw, counts, strict=True)), default=0)
     with write_whole(file) as stream:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(stream, header | {"shape": (sum(map(len, parts)), width)})
-        for part in parts:
-            stream.write(part.tobytes() if part.shape[1] else bytes(len(part) * width * dtype.itemsize))
-
-
-def count_rows(files: Sequence[Path]) -> list[int]:
-    """Return how many rows each Parquet file has."""
-    return [pq.read_metadata(file).num_rows for file in files]
+        shape = (sum(counts), width // dtype.itemsize)
+        np.lib.format.write_array_header_1_0(stream, header | {"shape": shape})
+        for part, count in zip(raw, counts, strict=True):
+            with open(part, "rb") as rows:
+                shutil.copyfileobj(rows, stream, 1 << 20)
+            stream.write(bytes(width * count - part.stat().st_size))
