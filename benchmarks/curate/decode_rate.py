@@ -26,7 +26,7 @@ import psutil
 from PIL import Image
 
 from lvd_curate.config import ExecutionConfig, ScreenConfig
-from lvd_curate.runner import open_runner
+from lvd_curate.engine.runner import open_runner
 from lvd_curate.steps import ImageSet, screen_inputs
 
 RESULTS = Path(__file__).parents[1] / "results/curate.jsonl"

@@ -27,11 +27,11 @@ import numpy as np
 import psutil
 import torch
 
-from lvd_curate.artifacts import Workbench
-from lvd_curate.components import label_components_from
-from lvd_curate.executors import ProcessExecutor
-from lvd_curate.neighbours import find_pairs_within
-from lvd_curate.pairs import Pairs, join_pairs
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import ProcessExecutor
+from lvd_curate.search.components import label_components_from
+from lvd_curate.search.neighbours import find_pairs_within
+from lvd_curate.search.pairs import Pairs, join_pairs
 from lvd_curate.vectors import Vectors
 
 DIM, CONCEPTS, COPIES, THRESHOLD, NEIGHBOURS = 512, 5000, 0.15, 0.6, 64

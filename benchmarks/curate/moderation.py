@@ -18,13 +18,13 @@ from pathlib import Path
 
 import polars as pl
 
-from lvd_curate.blurring import blur_faces
 from lvd_curate.columns import LISTING
 from lvd_curate.config import ModerateConfig
-from lvd_curate.faces import load_faces
-from lvd_curate.hashing import content_id
-from lvd_curate.images import decode_rgb
-from lvd_curate.locations import read_bytes
+from lvd_curate.copy_detection.hashing import content_id
+from lvd_curate.inputs.images import decode_rgb
+from lvd_curate.inputs.locations import read_bytes
+from lvd_curate.models.blurring import blur_faces
+from lvd_curate.models.faces import load_faces
 from lvd_curate.stages.moderate import fingerprint_models, moderate
 
 NSFW, FACES = ModerateConfig(nsfw="open_nsfw"), ModerateConfig(faces="centerface")

@@ -3,7 +3,7 @@ r"""How many planted copies hashes, an encoder and imagededup find, and how many
     python benchmarks/curate/planted_copies.py PHOTOGRAPHS.parquet \
         [--every STEP] [--peer PYTHON] [--encoder SPEC] [--strangers POOL ...]
 
-Every STEP-th photograph (all by default) is edited in each of the eleven ways of `lvd_curate.planted`; each set of
+Every STEP-th photograph (all by default) is edited in each of the eleven ways of `copy_detection.planted`; each set of
 copies is compared with the originals, as decontamination compares them, with the defaults. F1 is over pairs (copy,
 original). PYTHON is that of an environment with imagededup 0.3.3, whose four hashes look at the same files: at its
 default of 10 bits, and at whatever threshold is best for that edit. Each POOL is searched for copies within itself by
@@ -24,15 +24,15 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import DeduplicateConfig, ScreenConfig
-from lvd_curate.copies import CopyBars, Looks, find_copies_between, find_copies_within
-from lvd_curate.encoders import load_encoder
-from lvd_curate.executors import InlineExecutor
-from lvd_curate.images import decode_rgb
-from lvd_curate.locations import read_bytes
-from lvd_curate.planted import EDITS, plant_copy
+from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between, find_copies_within
+from lvd_curate.copy_detection.planted import EDITS, plant_copy
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
+from lvd_curate.inputs.images import decode_rgb
+from lvd_curate.inputs.locations import read_bytes
+from lvd_curate.models.encoders import load_encoder
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.screen import screen_file
 

@@ -4,9 +4,9 @@
 
 Makes two trees (a tenth of the files, and all of them; 100 to a folder) in FOLDER, or in a temporary one that is
 removed again, and scans each in a fresh process, ours and the peer in turn, `--rounds` times (the least CPU time
-counts). "Scan" is: every file's name, place and stamp in LISTING frames for us; data files resolved and the builder made
-for `load_dataset("imagefolder")`, which then would still have to be prepared. Checks that both found every file, prints
-rates and peak memory above the imports, and appends one JSON line to benchmarks/results/curate.jsonl.
+counts). "Scan" is: every file's name, place and stamp in LISTING frames for us; data files resolved and the builder
+made for `load_dataset("imagefolder")`, which then would still have to be prepared. Checks that both found every file,
+prints rates and peak memory above the imports, and appends one JSON line to benchmarks/results/curate.jsonl.
 """
 
 import argparse

@@ -24,10 +24,10 @@ import faiss
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import ClusterConfig, RebalanceConfig, RetrieveConfig
-from lvd_curate.executors import InlineExecutor
-from lvd_curate.kmeans import effective_clusters
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
+from lvd_curate.search.kmeans import effective_clusters
 from lvd_curate.stages.cluster import cluster
 from lvd_curate.stages.rebalance import ITERATIONS, rebalance, sample_top_down, scale_levels
 from lvd_curate.stages.retrieve import retrieve
@@ -89,8 +89,8 @@ def embed(images: pl.Series, folder: Path, file: Path) -> None:
     """Embed encoded images in bf16 on one thread, and write unit vectors float16 [N, 384]."""
     import torch
 
-    from lvd_curate.encoders import load_encoder
-    from lvd_curate.images import decode_rgb
+    from lvd_curate.inputs.images import decode_rgb
+    from lvd_curate.models.encoders import load_encoder
 
     torch.set_num_threads(1)
     encoder = load_encoder(str(folder))

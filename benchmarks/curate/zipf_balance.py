@@ -1,13 +1,12 @@
 """How many concepts rebalancing keeps alive in a long tail, against a random draw and flat k-means.
 
-    python benchmarks/curate/zipf_balance.py [--spread 0.5 1.0 1.5] [--seeds 3] [--levels 3000 300]
+    python benchmarks/curate/zipf_balance.py [--spread 0.5 1.0] [--unequal 1 2 3] [--seeds 3]
 
 The pool: 60,000 unit vectors in 64 dimensions of 300 concepts whose sizes fall as 1 / rank^1.2. `spread` is the length
-of a concept's noise beside the length 1 of its centre; each is measured with all concepts alike and with their spreads
-drawn from a third to three times that. 10 % is kept. Printed: effective concepts, exp(entropy) of the true concepts
-kept, as the median over seeds of pool and method; the ratio is to flat k-means with equal quotas and as many clusters
-as our finest level, seeded at random as faiss does by default and seeded as ours. Appends a JSON line to
-benchmarks/results/curate.jsonl.
+of a concept's noise beside the length 1 of its centre; `unequal` the factor by which concepts may have less or more of
+it. 10 % is kept. Printed: effective concepts, exp(entropy) of the true concepts kept, as the median over seeds of pool
+and method; the ratio is to flat k-means with equal quotas and as many clusters as our finest level, seeded at random as
+faiss does by default and seeded as ours. Appends a JSON line to benchmarks/results/curate.jsonl.
 """
 
 import argparse
@@ -25,10 +24,10 @@ import faiss
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import RebalanceConfig
-from lvd_curate.executors import InlineExecutor
-from lvd_curate.kmeans import effective_clusters, find_best_match, fit_spherical_kmeans
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
+from lvd_curate.search.kmeans import effective_clusters, find_best_match, fit_spherical_kmeans
 from lvd_curate.stages.rebalance import ITERATIONS, rebalance, sample_top_down, scale_levels
 from lvd_curate.vectors import Vectors
 
@@ -37,7 +36,7 @@ MAX_BYTES = 1 << 30
 RESULTS = Path(__file__).parents[1] / "results" / "curate.jsonl"
 
 
-def draw_pool(seed: int, spread: float, unequal: bool) -> tuple[np.ndarray, np.ndarray]:
+def draw_pool(seed: int, spread: float, unequal: float) -> tuple[np.ndarray, np.ndarray]:
     """Draw unit vectors float32 [VECTORS, DIM] and their concepts."""
     draw = np.random.default_rng(seed)
     centres = draw.normal(size=(CONCEPTS, DIM))
@@ -46,7 +45,7 @@ def draw_pool(seed: int, spread: float, unequal: bool) -> tuple[np.ndarray, np.n
     sizes = np.floor(weights / weights.sum() * VECTORS).astype(int)
     sizes[0] += VECTORS - sizes.sum()
     concepts = np.repeat(np.arange(CONCEPTS), sizes)
-    spreads = spread * (3 ** draw.uniform(-1, 1, CONCEPTS) if unequal else np.ones(CONCEPTS))
+    spreads = spread * unequal ** draw.uniform(-1, 1, CONCEPTS)
     vectors = centres[concepts] + draw.normal(size=(VECTORS, DIM)) * spreads[concepts, None] / np.sqrt(DIM)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), concepts
 
@@ -80,7 +79,7 @@ def keep_balanced(vectors: np.ndarray, config: RebalanceConfig, seed: int) -> np
         return rebalance(ids, stored, config, seed, bench)["kept"].to_numpy()
 
 
-def measure(spread: float, unequal: bool, seed: int, config: RebalanceConfig) -> dict[str, float]:
+def measure(spread: float, unequal: float, seed: int, config: RebalanceConfig) -> dict[str, float]:
     """Return effective concepts of every way, and the CPU seconds of ours."""
     vectors, concepts = draw_pool(seed, spread, unequal)
     target, finest = round(KEPT * VECTORS), scale_levels(config, VECTORS)[0]
@@ -101,7 +100,8 @@ def measure(spread: float, unequal: bool, seed: int, config: RebalanceConfig) ->
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spread", type=float, nargs="+", default=[0.5, 1.0, 1.5])
+    parser.add_argument("--spread", type=float, nargs="+", default=[0.5, 1.0])
+    parser.add_argument("--unequal", type=float, nargs="+", default=[1.0, 2.0, 3.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--levels", type=int, nargs="*", default=[])
     parser.add_argument("--finest-resampling", type=int, default=RebalanceConfig().finest_resampling)
@@ -114,7 +114,7 @@ def main() -> None:
         resampling=given.resampling,
     )
     rows = []
-    for unequal in (False, True):
+    for unequal in given.unequal:
         for spread in given.spread:
             runs = [measure(spread, unequal, seed, config) for seed in range(given.seeds)]
             row: dict[str, object] = {"spread": spread, "unequal": unequal}

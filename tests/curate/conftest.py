@@ -137,9 +137,9 @@ def write_dataset(folder: Path, tables: dict[str, "object"], config: "object") -
     """Write the story, lineage and provenance of a dataset as a build leaves them; no images."""
     import json
 
-    from lvd_curate.artifacts import write_table
-    from lvd_curate.counts import count_everything
-    from lvd_curate.story import FOLDER, open_story
+    from lvd_curate.engine.artifacts import write_table
+    from lvd_curate.reporting.counts import count_everything
+    from lvd_curate.reporting.story import FOLDER, open_story
 
     for name in ("data", FOLDER):
         (folder / name).mkdir(parents=True)
@@ -168,9 +168,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from lvd_curate.columns import LINEAGE, MODERATED, PICKS
     from lvd_curate.config import BuildConfig, EmbedConfig, ModerateConfig, RebalanceConfig
-    from lvd_curate.hashing import content_id
-    from lvd_curate.images import encode_preview
-    from lvd_curate.story import BALANCED, CLUSTERS, COMPONENTS, CURVES, PREVIEWS, TOUCHES
+    from lvd_curate.copy_detection.hashing import content_id
+    from lvd_curate.inputs.images import encode_preview
+    from lvd_curate.reporting.story import BALANCED, CLUSTERS, COMPONENTS, CURVES, PREVIEWS, TOUCHES
 
     draw = np.random.default_rng(0)
     data = {seed: encode(draw_picture(seed)) for seed in range(300)}  # 260 of the pool, 28 seeds, 12 excluded

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lvd_curate import locations
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import ScreenConfig
-from lvd_curate.images import decode_rgb
+from lvd_curate.inputs import locations
+from lvd_curate.inputs.images import decode_rgb
 from lvd_curate.stages.screen import screen_file
 
 Draw = Callable[..., Image.Image]

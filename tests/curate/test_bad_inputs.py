@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lvd_curate import folders
+from lvd_curate.inputs import folders
 
 Run = Callable[..., tuple[int, str]]
 Spoil = Callable[[Path], list[str]]

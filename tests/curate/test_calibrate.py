@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.calibrate import calibrate, measure, recommend
 from lvd_curate.config import DeduplicateConfig
+from lvd_curate.copy_detection.planted import EDITS
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
 from lvd_curate.errors import InputError
-from lvd_curate.executors import InlineExecutor
-from lvd_curate.planted import EDITS
 
 
 def fine_picture(seed: int) -> Image.Image:

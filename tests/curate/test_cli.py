@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lvd_curate import artifacts
 from lvd_curate.cli import main
+from lvd_curate.engine import artifacts
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -7,8 +7,18 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from lvd_curate import BalanceRecipe, DedupRecipe, EmbedRecipe, InputError, RetrieveRecipe, balance, build_config
-from lvd_curate import dedup, embed, retrieve
+from lvd_curate import (
+    BalanceRecipe,
+    DedupRecipe,
+    EmbedRecipe,
+    InputError,
+    RetrieveRecipe,
+    balance,
+    build_config,
+    dedup,
+    embed,
+    retrieve,
+)
 
 HERE = {"execution": {"engine": "inline", "device": "cpu"}}
 

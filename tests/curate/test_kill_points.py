@@ -16,7 +16,7 @@ KILLS = 20
 RUNS = """
 import json, os, signal, sys
 import datasets, faiss, jinja2, scipy.sparse.csgraph, torch, torchvision, transformers
-import lvd_curate.encoders, lvd_curate.pipeline
+import lvd_curate.models.encoders, lvd_curate.pipeline
 from lvd_curate.config import BuildConfig, build_config
 
 calls = 0
@@ -34,13 +34,14 @@ def run(number, out, words, sets):
     if os.fork() == 0:
         for name in ("rename", "replace", "fsync", "mkdir", "unlink", "rmdir"):
             setattr(os, name, counted(getattr(os, name), number))
-        built = lvd_curate.pipeline.build_lvd(build_config(BuildConfig, None, words, sets), lvd_curate.pipeline.Path(out))
+        config = build_config(BuildConfig, None, words, sets)
+        built = lvd_curate.pipeline.build_lvd(config, lvd_curate.pipeline.Path(out))
         with open(out + ".calls", "w") as told:
             told.write(str(calls))
         os._exit(0 if built else 4)
     return os.waitstatus_to_exitcode(os.wait()[1])
 
-lvd_curate.encoders.load_encoder(sys.argv[1], "cpu")
+lvd_curate.models.encoders.load_encoder(sys.argv[1], "cpu")
 for line in sys.stdin:
     print(run(*json.loads(line)), flush=True)
 """

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import ClusterConfig
-from lvd_curate.executors import InlineExecutor, ProcessExecutor
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor, ProcessExecutor
 from lvd_curate.stages.cluster import IMAGES_PER_CLUSTER, PAPER_CLUSTERS, cluster, scale_clusters
 from lvd_curate.vectors import Vectors
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import DecontaminateConfig, DeduplicateConfig
-from lvd_curate.copies import Looks
-from lvd_curate.executors import InlineExecutor
+from lvd_curate.copy_detection.copies import Looks
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
 from lvd_curate.stages.decontaminate import decontaminate
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import DeduplicateConfig
-from lvd_curate.copies import Looks
-from lvd_curate.executors import InlineExecutor
+from lvd_curate.copy_detection.copies import Looks
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
 from lvd_curate.stages.deduplicate import deduplicate
 
 CHAIN = [[1.0, 0.0], [0.8, 0.6], [0.28, 0.96], [-1.0, 0.0]]  # a-b 0.8, b-c 0.8, a-c 0.28, d far from all

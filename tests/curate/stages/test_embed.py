@@ -8,7 +8,7 @@ import torch
 from lvd_curate.columns import EMBEDDED
 from lvd_curate.config import ScreenConfig
 from lvd_curate.errors import InputError
-from lvd_curate.neighbours import to_matrix
+from lvd_curate.search.neighbours import to_matrix
 from lvd_curate.stages.embed import embed
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.screen import screen

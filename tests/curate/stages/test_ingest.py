@@ -15,7 +15,7 @@ import pytest
 
 from lvd_curate.columns import LISTING
 from lvd_curate.errors import InputError
-from lvd_curate.locations import read_bytes
+from lvd_curate.inputs.locations import read_bytes
 from lvd_curate.stages import ingest
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

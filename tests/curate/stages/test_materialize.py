@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from lvd_curate.columns import LISTING, MODERATED
+from lvd_curate.copy_detection.hashing import content_id
+from lvd_curate.engine.executors import InlineExecutor
 from lvd_curate.errors import InputError
-from lvd_curate.executors import InlineExecutor
-from lvd_curate.hashing import content_id
 from lvd_curate.stages import materialize as stage
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.materialize import build_group, dataset_schema, materialize, split_by_bytes

@@ -7,8 +7,8 @@ from PIL import Image
 
 from lvd_curate.columns import LISTING, MODERATED
 from lvd_curate.config import ModerateConfig
+from lvd_curate.copy_detection.hashing import content_id
 from lvd_curate.errors import InputError
-from lvd_curate.hashing import content_id
 from lvd_curate.stages.moderate import BATCH, fingerprint_models, moderate
 
 

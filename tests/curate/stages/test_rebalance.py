@@ -5,10 +5,10 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import RebalanceConfig
-from lvd_curate.executors import InlineExecutor
-from lvd_curate.kmeans import Level, effective_clusters
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
+from lvd_curate.search.kmeans import Level, effective_clusters
 from lvd_curate.stages.rebalance import allocate, plan_levels, rebalance, sample_top_down, scale_levels
 from lvd_curate.vectors import Vectors
 

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.columns import PICKS
 from lvd_curate.config import RetrieveConfig
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.executors import InlineExecutor
 from lvd_curate.errors import InputError
-from lvd_curate.executors import InlineExecutor
 from lvd_curate.stages.retrieve import check_set_names, choose_modes, count_nominal, retrieve, scale_to_pool
 from lvd_curate.vectors import Vectors
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from lvd_curate.doors import embed as embed
     from lvd_curate.doors import retrieve as retrieve
     from lvd_curate.errors import InputError as InputError
-    from lvd_curate.explain import explain_image as explain_image
     from lvd_curate.pipeline import build_lvd as build_lvd
     from lvd_curate.plan import plan_build as plan_build
+    from lvd_curate.reporting.explain import explain_image as explain_image
 
 PLACES = {  # of what is imported when it is first asked for: `curate --help` waits for none of it
     "audit": ("audit_dataset",),

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.artifacts import Workbench, fingerprint_rows
 from lvd_curate.columns import EXCLUDE, POOL
 from lvd_curate.config import AuditRecipe
-from lvd_curate.copies import CopyBars, Looks, find_copies_between
-from lvd_curate.runner import open_runner
+from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between
+from lvd_curate.engine.artifacts import Workbench, fingerprint_rows
+from lvd_curate.engine.runner import open_runner
 from lvd_curate.stages import screen
 from lvd_curate.steps import ImageSet, embed_images, fingerprint_encoders, look_at, screen_inputs
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import DeduplicateConfig, ScreenConfig
-from lvd_curate.copies import CopyBars, Looks, find_copies_between
+from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between
+from lvd_curate.copy_detection.planted import EDITS, plant_copy
+from lvd_curate.engine.artifacts import Workbench
 from lvd_curate.errors import InputError
-from lvd_curate.images import decode_rgb
-from lvd_curate.planted import EDITS, plant_copy
+from lvd_curate.inputs.images import decode_rgb
 from lvd_curate.stages.screen import screen_file
 
 PRECISION = 0.99  # wanted of a recommended threshold
@@ -92,7 +92,7 @@ def embed_files(files: Sequence[bytes], encoder: str) -> np.ndarray:
     """Return unit vectors float16 [N, D]."""
     import torch
 
-    from lvd_curate.encoders import load_encoder
+    from lvd_curate.models.encoders import load_encoder
 
     torch.set_num_threads(1)
     model = load_encoder(encoder, "cpu")

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench, write_table, write_whole
 from lvd_curate.calibrate import EVERY, PRECISION, Calibration, calibrate
-from lvd_curate.catalogue import Catalogue
 from lvd_curate.columns import POOL
 from lvd_curate.config import DedupRecipe
 from lvd_curate.doors import open_door
+from lvd_curate.engine.artifacts import Workbench, write_table, write_whole
+from lvd_curate.engine.catalogue import Catalogue
+from lvd_curate.engine.runner import Runner
 from lvd_curate.errors import InputError
-from lvd_curate.locations import read_bytes
-from lvd_curate.runner import Runner
+from lvd_curate.inputs.locations import read_bytes
 from lvd_curate.stages import screen
 from lvd_curate.steps import ImageSet, fingerprint_encoders, list_inputs
 
@@ -93,8 +93,8 @@ def describe(found: Calibration, config: DedupRecipe) -> str:
         lines += [f"{edit:20} recall {recall:.3f}" for edit, recall in at.select("edit", "recall").rows()]
         best = at.filter(pl.col("edit") == EVERY).to_dicts()[0]
         lines.append(
-            f"recommended: {knob}={found.recommended:.2f}: precision {best['precision']:.4f}, recall {best['recall']:.3f}, "
-            f"{best['wrong_per_million']:.1f} strangers in a million pairs"
+            f"recommended: {knob}={found.recommended:.2f}: precision {best['precision']:.4f}, "
+            f"recall {best['recall']:.3f}, {best['wrong_per_million']:.1f} strangers in a million pairs"
         )
         lines.append("the highest threshold that keeps recall: a larger pool meets strangers that no sample holds")
     if len(found.suspects):

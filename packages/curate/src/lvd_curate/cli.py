@@ -182,8 +182,8 @@ def audit_command(
     from lvd_curate.config import AuditRecipe
 
     config = merge(AuditRecipe, words, against=against, dataset=dataset)
-    from lvd_curate.artifacts import write_table
     from lvd_curate.audit import audit_dataset
+    from lvd_curate.engine.artifacts import write_table
 
     result = audit_dataset(config, work)
     if out is not None:
@@ -198,7 +198,7 @@ def explain_command(
     image: Annotated[str, typer.Argument(metavar="ID_OR_PATH")],
 ) -> None:
     """Tell the story of one image: why it is in the dataset, or why not."""
-    from lvd_curate.explain import explain_image
+    from lvd_curate.reporting.explain import explain_image
 
     typer.echo(explain_image(dataset, image))
 
@@ -206,7 +206,7 @@ def explain_command(
 @app.command("report")
 def report_command(dataset: Annotated[Path, typer.Argument(metavar="DATASET")]) -> None:
     """Write DATASET/report.html anew."""
-    from lvd_curate.report import write_report
+    from lvd_curate.reporting.report import write_report
 
     write_report(dataset)
     typer.echo(str(dataset / "report.html"))
@@ -220,7 +220,7 @@ def sample_corpus_command(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
 ) -> None:
     """Render a world of labelled images to try everything on, without any download."""
-    from lvd_curate.executors import available_cores
+    from lvd_curate.engine.executors import available_cores
     from lvd_curate.sample_corpus import build_sample_corpus
 
     build_sample_corpus(out, images=images, seed=seed, workers=workers or available_cores())

@@ -14,7 +14,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lvd_curate.artifacts import fingerprint_rows, write_table, write_whole
 from lvd_curate.columns import POOL, SEEDS
 from lvd_curate.config import (
     BalanceRecipe,
@@ -26,10 +25,11 @@ from lvd_curate.config import (
     ScreenConfig,
     are_embeddings,
 )
-from lvd_curate.copies import Looks
+from lvd_curate.copy_detection.copies import Looks
+from lvd_curate.engine.artifacts import fingerprint_rows, write_table, write_whole
+from lvd_curate.engine.runner import Runner, open_runner
 from lvd_curate.errors import InputError
 from lvd_curate.lineage import build_lineage, list_duplicates, list_unembedded
-from lvd_curate.runner import Runner, open_runner
 from lvd_curate.stages import screen
 from lvd_curate.steps import (
     EMBEDDING,
@@ -152,7 +152,7 @@ def open_images(
 
 def open_embeddings(runner: Runner, sets: Mapping[str, Mapping[str, str]]) -> Images:
     """Put ready-made vectors behind one another in one file; their names stand for the images."""
-    from lvd_curate.embeddings_file import read_embeddings
+    from lvd_curate.inputs.embeddings_file import read_embeddings
 
     parts, files = [], []
     for role, places in sets.items():

@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from lvd_curate.artifacts import write_whole
-from lvd_curate.catalogue import Catalogue
 from lvd_curate.columns import DROPPED, DROPS, EXCLUDE, KEPT, LINEAGE, SEEDS
 from lvd_curate.config import ModerateConfig
+from lvd_curate.engine.artifacts import write_whole
+from lvd_curate.engine.catalogue import Catalogue
 
 NULL = pl.lit(None)
 
@@ -59,9 +59,9 @@ def build_lineage(
 ) -> pl.DataFrame:
     """Return LINEAGE without `path`, one row per input file in listing order.
 
-    `files` has role, source, `copy` and the columns of SCREENED; `drops` the DROPS of all stages in their order, of which an id's
-    first counts; `kept` the ids in the dataset. The later of two files of equal bytes is a copy, whatever becomes of
-    the first.
+    `files` has role, source, `copy` and the columns of SCREENED; `drops` the DROPS of all stages in their order, of
+    which an id's first counts; `kept` the ids in the dataset. The later of two files of equal bytes is a copy,
+    whatever becomes of the first.
     """
     seed, unusable = pl.col("role") == SEEDS, pl.col("unusable")
     verdict = pl.coalesce(  # the first that holds

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.artifacts import compute_fingerprint, fingerprint_rows, publish_folder, write_table
-from lvd_curate.card import write_card
 from lvd_curate.columns import DROPS, EXCLUDE, POOL, SEEDS
 from lvd_curate.config import BuildConfig
-from lvd_curate.copies import Looks
-from lvd_curate.counts import count_curves, count_everything
+from lvd_curate.copy_detection.copies import Looks
+from lvd_curate.engine.artifacts import compute_fingerprint, fingerprint_rows, publish_folder, write_table
+from lvd_curate.engine.progress import track
+from lvd_curate.engine.runner import Runner, open_runner
 from lvd_curate.errors import InputError
-from lvd_curate.galleries import choose_shown
 from lvd_curate.lineage import (
     build_lineage,
     list_drops,
@@ -28,10 +27,12 @@ from lvd_curate.lineage import (
     list_unsafe,
     write_lineage,
 )
-from lvd_curate.progress import track
 from lvd_curate.provenance import check_output, check_published, write_provenance
-from lvd_curate.report import write_report
-from lvd_curate.runner import Runner, open_runner
+from lvd_curate.reporting.card import write_card
+from lvd_curate.reporting.counts import count_curves, count_everything
+from lvd_curate.reporting.galleries import choose_shown
+from lvd_curate.reporting.report import write_report
+from lvd_curate.reporting.story import FOLDER, open_story, write_previews
 from lvd_curate.stages import materialize, moderate, screen
 from lvd_curate.steps import (
     STAGES,
@@ -50,7 +51,6 @@ from lvd_curate.steps import (
     retrieve_images,
     screen_inputs,
 )
-from lvd_curate.story import FOLDER, open_story, write_previews
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,7 @@
 """`curate plan`: what a build will need, stage by stage, before it runs: rows, memory, disk and time.
 
 Everything that can be measured is measured here and now: the listing is made, a sample of its images is screened and
-embedded, a matrix product and a write to the work folder's disk are timed. The rest is arithmetic that each function
-states: multiplications of the join and of k-means, bytes per row.
+embedded, a matrix product and a write to the work folder's disk are timed. The rest is arithmetic (`estimates.py`).
 """
 
 import os
@@ -10,64 +9,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import psutil
 
-from lvd_curate.catalogue import Catalogue
 from lvd_curate.columns import EXCLUDE, POOL, SEEDS
 from lvd_curate.config import BuildConfig
+from lvd_curate.engine.catalogue import Catalogue
+from lvd_curate.engine.executors import available_cores
+from lvd_curate.engine.runner import Runner, allowed_bytes, open_runner
 from lvd_curate.errors import InputError
-from lvd_curate.executors import available_cores
-from lvd_curate.pieces import count_cells
-from lvd_curate.stages import cluster, embed, rebalance, retrieve, screen
+from lvd_curate.estimates import FLOAT16, Encoding, Measured, StageCost, estimate
+from lvd_curate.stages import embed, screen
 from lvd_curate.steps import list_inputs, name_inputs
-from lvd_curate.runner import Runner, allowed_bytes, open_runner
 
-PROBES = 16  # cells per query: what the join takes unless its sample says otherwise
-FLOAT16 = 2  # bytes
 WRITE_BYTES = 64 * 10**6  # written to time the disk
-
-
-class StageCost(NamedTuple):
-    """What one stage is expected to need."""
-
-    stage: str
-    rows: int
-    memory: float  # bytes, all processes together
-    disk: float  # bytes that stay in the work folder or the dataset
-    seconds: float
-
-
-class Encoding(NamedTuple):
-    """What a sample said of an encoder."""
-
-    seconds: float  # per image and process
-    dim: int
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a sample of the user's own images said, and the machine."""
-
-    counts: dict[str, dict[str, int]]  # role -> set -> files
-    listing_seconds: float
-    listing_bytes: float  # on disk, per file
-    image_bytes: float  # mean
-    row_bytes: float  # in memory, per file
-    screened_bytes: float  # on disk, per file
-    screen_seconds: float  # per image and process
-    semantic: Encoding
-    copies: Encoding | None
-    product_rate: float  # multiplications and additions per second and process
-    write_rate: float  # bytes per second
-    process_bytes: float  # of a worker with its encoder
-
-    def total(self, *roles: str) -> int:
-        """Return how many files these roles have."""
-        return sum(sum(self.counts[role].values()) for role in roles)
 
 
 @dataclass(frozen=True)
@@ -150,8 +107,9 @@ def measure_encoder(spec: str, files: pl.DataFrame, config: BuildConfig) -> Enco
 
 def measure_products() -> float:
     """Time the matrix product that the join is made of, in one thread."""
-    from lvd_curate.matching import choose_first_look
     import torch
+
+    from lvd_curate.search.matching import choose_first_look
 
     look = choose_first_look()
     block = torch.ones(2048, 512, dtype=look.dtype, device=look.device)
@@ -184,77 +142,6 @@ def rate_of(work: Callable[[], object], amount: float) -> float:
     return best
 
 
-def estimate(config: BuildConfig, m: Measured, workers: int, allowed: int) -> list[StageCost]:
-    """Reckon every stage from what was measured; an upper bound, as nothing is dropped on the way."""
-    everything, own = m.total(POOL, SEEDS, EXCLUDE), m.total(POOL, SEEDS)
-    pool, seeds = m.total(POOL), m.total(SEEDS)
-    table = everything * m.row_bytes
-    side_by_side = workers * m.process_bytes
-    per_second = m.product_rate * workers
-    kept = min(own, seeds * config.materialize.include_seeds + count_picks(config, m))
-    costs = [
-        StageCost("ingest", everything, 0, everything * m.listing_bytes, m.listing_seconds),
-        StageCost(
-            "screen", everything, side_by_side, everything * m.screened_bytes, everything * m.screen_seconds / workers
-        ),
-        embed_cost("embed", own, m.semantic, table + side_by_side, workers),
-    ]
-    if m.copies is not None:
-        costs.append(embed_cost("embed-copies", everything, m.copies, table + side_by_side, workers))
-        costs.append(join_cost("deduplicate", own, own, m.copies.dim, table, allowed, per_second))
-        costs.append(join_cost("decontaminate", own, m.total(EXCLUDE), m.copies.dim, table, allowed, per_second))
-    clusters = cluster.scale_clusters(config.cluster, pool)
-    costs.append(
-        kmeans_cost("cluster", pool, [clusters], m.semantic.dim, config.cluster.iterations, table, allowed, per_second)
-    )
-    costs.append(join_cost("retrieve", seeds, pool, m.semantic.dim, table, allowed, per_second))
-    if config.rebalance.target_size is not None:
-        levels = rebalance.scale_levels(config.rebalance, kept)
-        passes = rebalance.ITERATIONS * (1 + config.rebalance.resampling)
-        costs.append(kmeans_cost("rebalance", kept, levels, m.semantic.dim, passes, table, allowed, per_second))
-        kept = min(kept, config.rebalance.target_size + seeds)
-    written = kept * m.image_bytes
-    costs.append(StageCost("materialize", kept, table + side_by_side, written, written / m.write_rate))
-    return costs
-
-
-def count_picks(config: BuildConfig, m: Measured) -> int:
-    """Return how many pool images the seeds may bring at most: neighbours of each, and each set's capped clusters."""
-    pool = m.total(POOL)
-    clusters = cluster.scale_clusters(config.cluster, pool)
-    total = 0
-    for name, count in m.counts[SEEDS].items():
-        total += retrieve.count_nominal(config.retrieve, name, count, pool, clusters)
-    return min(pool, total)
-
-
-def embed_cost(name: str, rows: int, encoding: Encoding, memory: float, workers: int) -> StageCost:
-    """A forward pass per image; two bytes per dimension on disk."""
-    return StageCost(name, rows, memory, rows * encoding.dim * FLOAT16, rows * encoding.seconds / workers)
-
-
-def join_cost(
-    name: str, queries: int, database: int, dim: int, table: float, allowed: int, per_second: float
-) -> StageCost:
-    """Every vector against all centroids, then each query against the cells it probes; vectors are laid out once more."""
-    cells = count_cells(database) if database else 1
-    products = 2 * dim * ((queries + database) * cells + queries * min(PROBES, cells) * database / cells)
-    pages = database * dim * FLOAT16
-    return StageCost(name, queries, table + min(allowed, pages), pages, products / per_second)
-
-
-def kmeans_cost(
-    name: str, rows: int, levels: list[int], dim: int, passes: int, table: float, allowed: int, per_second: float
-) -> StageCost:
-    """Lloyd steps on at most 256 points per centroid, then one assignment of all rows; level by level."""
-    products, points = 0.0, rows
-    for count in levels:
-        products += 2 * dim * count * (passes * min(points, 256 * count) + points)
-        points = count
-    sample = min(allowed, 4 * dim * min(rows, 256 * levels[0]))
-    return StageCost(name, rows, table + sample, rows * 4, products / per_second)
-
-
 def show_plan(plan: Plan) -> str:
     """Lay a plan out as text."""
     m = plan.measured
@@ -262,8 +149,9 @@ def show_plan(plan: Plan) -> str:
     copies = f", {1 / m.copies.seconds:.0f} with the copy-detection encoder" if m.copies else ""
     lines = [
         *sets,
-        f"measured on a sample: {m.image_bytes / 1e3:.0f} kB per image; per process and second {1 / m.screen_seconds:.0f} "
-        f"images screened, {1 / m.semantic.seconds:.1f} embedded ({m.semantic.dim} dimensions){copies}",
+        f"measured on a sample: {m.image_bytes / 1e3:.0f} kB per image; per process and second "
+        f"{1 / m.screen_seconds:.0f} images screened, {1 / m.semantic.seconds:.1f} embedded "
+        f"({m.semantic.dim} dimensions){copies}",
         f"{plan.workers} processes, {show_bytes(plan.allowed)} for joins and k-means",
         "",
         f"{'stage':14} {'rows':>15} {'memory':>10} {'disk':>10} {'time':>10}",

@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lvd_curate.artifacts import write_whole
 from lvd_curate.columns import ROLES
 from lvd_curate.config import BuildConfig
+from lvd_curate.engine.artifacts import write_whole
 from lvd_curate.errors import InputError
 
 LIBRARIES = ("lvd-curate", "numpy", "pillow", "polars", "pyarrow", "scipy", "torch", "transformers")

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.artifacts import Artifact, Workbench, fingerprint_rows
-from lvd_curate.catalogue import Catalogue, store_listing
 from lvd_curate.columns import POOL, ROLES, SCREENED, SEEDS
 from lvd_curate.config import (
     BuildConfig,
@@ -23,10 +21,12 @@ from lvd_curate.config import (
     RetrieveConfig,
     ScreenConfig,
 )
-from lvd_curate.copies import Looks
+from lvd_curate.copy_detection.copies import Looks
+from lvd_curate.engine.artifacts import Artifact, Workbench, fingerprint_rows
+from lvd_curate.engine.catalogue import Catalogue, store_listing
+from lvd_curate.engine.runner import Runner
+from lvd_curate.engine.shards import ShardStage
 from lvd_curate.errors import InputError
-from lvd_curate.runner import Runner
-from lvd_curate.shards import ShardStage
 from lvd_curate.stages import cluster, decontaminate, deduplicate, embed, ingest, moderate, rebalance, retrieve, screen
 from lvd_curate.vectors import Vectors
 

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from lvd_curate.artifacts import Mapper, lock_folder, publish_folder, write_whole
+from lvd_curate.engine.artifacts import Mapper, lock_folder, publish_folder, write_whole
+from lvd_curate.engine.executors import InlineExecutor, ProcessExecutor
+from lvd_curate.engine.progress import track
 from lvd_curate.errors import InputError
-from lvd_curate.executors import InlineExecutor, ProcessExecutor
-from lvd_curate.progress import track
 from lvd_curate.sample_corpus import files
 from lvd_curate.sample_corpus.plan import PoolFile, SeedFile, plan_pool, plan_seeds
 from lvd_curate.sample_corpus.world import SEED_CLASSES

@@ -4,9 +4,9 @@ import logging
 
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import ClusterConfig
-from lvd_curate.kmeans import assign, fit_on_sample
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.search.kmeans import assign, fit_on_sample
 from lvd_curate.vectors import Vectors
 
 VERSION = 2

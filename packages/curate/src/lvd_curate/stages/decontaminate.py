@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import DecontaminateConfig, DeduplicateConfig
-from lvd_curate.copies import Copies, CopyBars, Looks, find_copies_between
+from lvd_curate.copy_detection.copies import Copies, CopyBars, Looks, find_copies_between
+from lvd_curate.engine.artifacts import Workbench
 
 VERSION = 2
 

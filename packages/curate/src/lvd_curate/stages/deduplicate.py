@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
-from lvd_curate.components import label_components
 from lvd_curate.config import DeduplicateConfig
-from lvd_curate.copies import Copies, CopyBars, Looks, find_copies_within, score_pairs
-from lvd_curate.forest import find_falls, label_forest, span_forest
+from lvd_curate.copy_detection.copies import Copies, CopyBars, Looks, find_copies_within, score_pairs
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.search.components import label_components
+from lvd_curate.search.forest import find_falls, label_forest, span_forest
 
 VERSION = 3
 BATCH_EDGES = 1 << 22  # merged at once: some 200 MB

@@ -11,13 +11,13 @@ import polars as pl
 from PIL import Image
 
 from lvd_curate.columns import EMBEDDED
-from lvd_curate.embeddings_file import PREFIX, open_embeddings
 from lvd_curate.errors import InputError
-from lvd_curate.images import UnusableImage, decode_rgb
-from lvd_curate.locations import read_bytes
+from lvd_curate.inputs.embeddings_file import PREFIX, open_embeddings
+from lvd_curate.inputs.images import UnusableImage, decode_rgb
+from lvd_curate.inputs.locations import read_bytes
 
 if TYPE_CHECKING:
-    from lvd_curate.encoders import Encoder
+    from lvd_curate.models.encoders import Encoder
 
 VERSION = 1
 
@@ -26,7 +26,7 @@ def fingerprint_encoder(spec: str, device: str) -> str:
     """Load the encoder that SPEC names and hash its weights and preprocessing; InputError when it cannot be had."""
     if spec.startswith(PREFIX):
         return open_embeddings(spec).fingerprint()
-    from lvd_curate.encoders import load_encoder
+    from lvd_curate.models.encoders import load_encoder
 
     return load_encoder(spec, device).fingerprint()
 
@@ -40,7 +40,7 @@ def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, de
         return pl.DataFrame({"id": files["id"], "embedding": open_embeddings(encoder).lookup(files)}, schema=EMBEDDED)
     import torch
 
-    from lvd_curate.encoders import load_encoder
+    from lvd_curate.models.encoders import load_encoder
 
     torch.set_num_threads(1)
     model = load_encoder(encoder, device)

@@ -25,15 +25,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lvd_curate.artifacts import publish_folder, write_whole
 from lvd_curate.columns import LISTING, Entry
+from lvd_curate.engine.artifacts import publish_folder, write_whole
 from lvd_curate.errors import InputError
-from lvd_curate.file_names import NO_FILE, is_regular, show_name, stamp_file
-from lvd_curate.folders import expand_pattern, is_pattern, list_paths, pattern_root, walk_files
-from lvd_curate.hub import WAYS, parse_hub_id, stream_hub
-from lvd_curate.images import known_extensions
-from lvd_curate.table_images import NoImageColumn, list_table, saved_files
-from lvd_curate.tar_images import list_tar
+from lvd_curate.inputs.file_names import NO_FILE, is_regular, show_name, stamp_file
+from lvd_curate.inputs.folders import expand_pattern, is_pattern, list_paths, pattern_root, walk_files
+from lvd_curate.inputs.hub import WAYS, parse_hub_id, stream_hub
+from lvd_curate.inputs.images import known_extensions
+from lvd_curate.inputs.table_images import NoImageColumn, list_table, saved_files
+from lvd_curate.inputs.tar_images import list_tar
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lvd_curate.artifacts import Mapper, write_whole
-from lvd_curate.blurring import blur_faces
+from lvd_curate.copy_detection.hashing import content_id
+from lvd_curate.engine.artifacts import Mapper, write_whole
+from lvd_curate.engine.shards import Track
 from lvd_curate.errors import InputError
-from lvd_curate.hashing import content_id
-from lvd_curate.locations import read_bytes
-from lvd_curate.shards import Track
+from lvd_curate.inputs.locations import read_bytes
+from lvd_curate.models.blurring import blur_faces
 
 VERSION = 3
 UNPACKED = 5000  # images copied out of tables into one file

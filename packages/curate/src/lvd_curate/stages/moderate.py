@@ -14,12 +14,12 @@ from PIL import Image
 from lvd_curate.columns import FACE, MODERATED
 from lvd_curate.config import ModerateConfig
 from lvd_curate.errors import InputError
-from lvd_curate.images import UnusableImage, decode_rgb
-from lvd_curate.locations import read_bytes
+from lvd_curate.inputs.images import UnusableImage, decode_rgb
+from lvd_curate.inputs.locations import read_bytes
 
 if TYPE_CHECKING:
-    from lvd_curate.faces import FaceDetector
-    from lvd_curate.nsfw import NsfwClassifier
+    from lvd_curate.models.faces import FaceDetector
+    from lvd_curate.models.nsfw import NsfwClassifier
 
 VERSION = 1
 BATCH = 32  # images scored at a time, at the classifier's size; their files are decoded one after the other
@@ -34,8 +34,8 @@ def fingerprint_models(config: ModerateConfig, device: str) -> dict[str, str]:
 
 def load_models(config: ModerateConfig, device: str) -> "tuple[NsfwClassifier | None, FaceDetector | None]":
     """Load what the recipe names."""
-    from lvd_curate.faces import load_faces
-    from lvd_curate.nsfw import load_nsfw
+    from lvd_curate.models.faces import load_faces
+    from lvd_curate.models.nsfw import load_nsfw
 
     classifier = None if config.nsfw is None else load_nsfw(config.nsfw, device)
     detector = None if config.faces is None else load_faces(config.faces, device)
@@ -78,7 +78,7 @@ def judge(
     face_threshold: float,
 ) -> tuple[list[float | None], list[list[dict[str, float]] | None]]:
     """Return the scores and the faces of some images; None where there is no model or no image."""
-    from lvd_curate.nsfw import prepare_nsfw
+    from lvd_curate.models.nsfw import prepare_nsfw
 
     pixels: list[np.ndarray] = []
     places: list[int] = []

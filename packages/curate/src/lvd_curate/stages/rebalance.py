@@ -7,9 +7,9 @@ is handed down from the coarsest level: every cluster may give up to a common ca
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.config import RebalanceConfig
-from lvd_curate.kmeans import Level, fit_hierarchy
+from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.search.kmeans import Level, fit_hierarchy
 from lvd_curate.vectors import Vectors
 
 VERSION = 2

@@ -23,14 +23,14 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from lvd_curate.artifacts import Workbench
 from lvd_curate.columns import PICKS
 from lvd_curate.config import RetrieveConfig
+from lvd_curate.engine.artifacts import Workbench
 from lvd_curate.errors import InputError
-from lvd_curate.kmeans import find_best_match
-from lvd_curate.neighbours import find_pairs_between
-from lvd_curate.pairs import Pairs, join_pairs, keep_best
-from lvd_curate.sharing import count_up, share_out
+from lvd_curate.search.kmeans import find_best_match
+from lvd_curate.search.neighbours import find_pairs_between
+from lvd_curate.search.pairs import Pairs, join_pairs, keep_best
+from lvd_curate.search.sharing import count_up, share_out
 from lvd_curate.vectors import Vectors
 
 VERSION = 2

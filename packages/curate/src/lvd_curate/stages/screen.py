@@ -4,9 +4,9 @@ import polars as pl
 
 from lvd_curate.columns import EXCLUDE, SCREENED, SEEDS
 from lvd_curate.config import ScreenConfig
-from lvd_curate.hashing import content_id, perceptual_hash
-from lvd_curate.images import UnusableImage, decode_thumbnail
-from lvd_curate.locations import read_bytes
+from lvd_curate.copy_detection.hashing import content_id, perceptual_hash
+from lvd_curate.inputs.images import UnusableImage, decode_thumbnail
+from lvd_curate.inputs.locations import read_bytes
 
 VERSION = 3
 

@@ -1,0 +1,125 @@
+"""How much a build will need, reckoned from what a sample said: rows, memory, disk and time of every stage.
+
+Each function states its arithmetic: multiplications of the join and of k-means, bytes per row. Nothing is dropped on
+the way here, so these are upper bounds.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lvd_curate.columns import EXCLUDE, POOL, SEEDS
+from lvd_curate.config import BuildConfig
+from lvd_curate.search.kmeans import count_fitting
+from lvd_curate.search.pieces import count_cells
+from lvd_curate.stages import cluster, rebalance, retrieve
+
+PROBES = 8  # cells per query: what the join takes unless its sample says otherwise
+FLOAT16 = 2  # bytes
+
+
+class StageCost(NamedTuple):
+    """What one stage is expected to need."""
+
+    stage: str
+    rows: int
+    memory: float  # bytes, all processes together
+    disk: float  # bytes that stay in the work folder or the dataset
+    seconds: float
+
+
+class Encoding(NamedTuple):
+    """What a sample said of an encoder."""
+
+    seconds: float  # per image and process
+    dim: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a sample of the user's own images said, and the machine."""
+
+    counts: dict[str, dict[str, int]]  # role -> set -> files
+    listing_seconds: float
+    listing_bytes: float  # on disk, per file
+    image_bytes: float  # mean
+    row_bytes: float  # in memory, per file
+    screened_bytes: float  # on disk, per file
+    screen_seconds: float  # per image and process
+    semantic: Encoding
+    copies: Encoding | None
+    product_rate: float  # multiplications and additions per second and process
+    write_rate: float  # bytes per second
+    process_bytes: float  # of a worker with its encoder
+
+    def total(self, *roles: str) -> int:
+        """Return how many files these roles have."""
+        return sum(sum(self.counts[role].values()) for role in roles)
+
+
+def estimate(config: BuildConfig, m: Measured, workers: int, allowed: int) -> list[StageCost]:
+    """Reckon every stage from what was measured; an upper bound, as nothing is dropped on the way."""
+    everything, own = m.total(POOL, SEEDS, EXCLUDE), m.total(POOL, SEEDS)
+    pool, seeds = m.total(POOL), m.total(SEEDS)
+    table = everything * m.row_bytes
+    side_by_side = workers * m.process_bytes
+    per_second = m.product_rate * workers
+    kept = min(own, seeds * config.materialize.include_seeds + count_picks(config, m))
+    costs = [
+        StageCost("ingest", everything, 0, everything * m.listing_bytes, m.listing_seconds),
+        StageCost(
+            "screen", everything, side_by_side, everything * m.screened_bytes, everything * m.screen_seconds / workers
+        ),
+        embed_cost("embed", own, m.semantic, table + side_by_side, workers),
+    ]
+    if m.copies is not None:
+        costs.append(embed_cost("embed-copies", everything, m.copies, table + side_by_side, workers))
+        costs.append(join_cost("deduplicate", own, own, m.copies.dim, table, allowed, per_second))
+        costs.append(join_cost("decontaminate", own, m.total(EXCLUDE), m.copies.dim, table, allowed, per_second))
+    clusters = cluster.scale_clusters(config.cluster, pool)
+    costs.append(kmeans_cost("cluster", pool, [clusters], m.semantic.dim, config.cluster.iterations, table, per_second))
+    costs.append(join_cost("retrieve", seeds, pool, m.semantic.dim, table, allowed, per_second))
+    if config.rebalance.target_size is not None:
+        levels = rebalance.scale_levels(config.rebalance, kept)
+        passes = rebalance.ITERATIONS * (1 + config.rebalance.resampling)
+        costs.append(kmeans_cost("rebalance", kept, levels, m.semantic.dim, passes, table, per_second))
+        kept = min(kept, config.rebalance.target_size + seeds)
+    written = kept * m.image_bytes
+    costs.append(StageCost("materialize", kept, table + side_by_side, written, written / m.write_rate))
+    return costs
+
+
+def count_picks(config: BuildConfig, m: Measured) -> int:
+    """Return how many pool images the seeds may bring at most: neighbours of each, and each set's capped clusters."""
+    pool = m.total(POOL)
+    clusters = cluster.scale_clusters(config.cluster, pool)
+    total = 0
+    for name, count in m.counts[SEEDS].items():
+        total += retrieve.count_nominal(config.retrieve, name, count, pool, clusters)
+    return min(pool, total)
+
+
+def embed_cost(name: str, rows: int, encoding: Encoding, memory: float, workers: int) -> StageCost:
+    """A forward pass per image; two bytes per dimension on disk."""
+    return StageCost(name, rows, memory, rows * encoding.dim * FLOAT16, rows * encoding.seconds / workers)
+
+
+def join_cost(
+    name: str, queries: int, database: int, dim: int, table: float, allowed: int, per_second: float
+) -> StageCost:
+    """Every vector against all centroids, each query against the cells it probes; vectors are laid out once more."""
+    cells = count_cells(database) if database else 1
+    products = 2 * dim * ((queries + database) * cells + queries * min(PROBES, cells) * database / cells)
+    pages = database * dim * FLOAT16
+    return StageCost(name, queries, table + min(allowed, pages), pages, products / per_second)
+
+
+def kmeans_cost(
+    name: str, rows: int, levels: list[int], dim: int, passes: int, table: float, per_second: float
+) -> StageCost:
+    """Lloyd steps on the sample of each level, then one assignment of all rows; level by level."""
+    products, points = 0.0, rows
+    for count in levels:
+        products += 2 * dim * count * (passes * min(points, count_fitting(count, dim)) + points)
+        points = count
+    sample = 4 * dim * min(rows, count_fitting(levels[0], dim))
+    return StageCost(name, rows, table + sample, rows * 4, products / per_second)

@@ -1,0 +1,137 @@
+"""Decoding untrusted image files with Pillow: as the trainer will see them, or as the thumbnail that hashes need."""
+
+import functools
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+THUMBNAIL_SIDE = 32  # pixels of the grey thumbnail that screening keeps of every image: 1,024 bytes
+
+
+class UnusableImage(Exception):
+    """These bytes give no usable image; the message is the reason that lineage will show."""
+
+
+class Thumbnail(NamedTuple):
+    """What one decode yields for screening."""
+
+    format: str
+    width: int  # as shown, after EXIF orientation
+    height: int
+    grey: np.ndarray  # uint8 [32, 32]
+
+
+@functools.cache
+def known_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that may be opened: all but those it hands to Ghostscript or the system to draw."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - {"EPS", "WMF"}))
+
+
+def known_extensions() -> frozenset[str]:
+    """Lower-case file extensions (with the dot) of those formats."""
+    return frozenset(ext for ext, format in Image.registered_extensions().items() if format in known_formats())
+
+
+def decode_thumbnail(
+    data: bytes, *, min_side: int, max_pixels: int, max_aspect: float, keep_truncated: bool = False
+) -> Thumbnail:
+    """Decode at the smallest size the codec offers and shrink to 32x32 grey values.
+
+    Raises UnusableImage when the bytes are no image, damaged (ending too early counts unless `keep_truncated`), smaller
+    than `min_side`, larger than `max_pixels` or more than `max_aspect` times as long as wide.
+    """
+    try:
+        with tolerance(keep_truncated), open_image(data, max_pixels) as image:
+            file_format = image.format or "unknown"
+            width, height = image.size
+            if image.getexif().get(0x0112, 1) >= 5:  # orientations 5 to 8 lie on their side
+                width, height = height, width
+            if min(width, height) < min_side:
+                raise UnusableImage(f"too small: {width}x{height} pixels")
+            if max(width, height) > max_aspect * min(width, height):  # it would swell when scaled to a model's side
+                raise UnusableImage(f"too long: {width}x{height} pixels")
+            image.draft("L", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))  # JPEG only: decode at 1/2, 1/4 or 1/8
+            grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
+            small = grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+            return Thumbnail(file_format, width, height, np.asarray(small))
+    except UnusableImage:
+        raise
+    except Exception as error:  # hostile files make Pillow raise nearly anything
+        raise UnusableImage(describe_damage(error)) from error
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """Decode bytes that passed screening into an upright RGB image of full size; what a truncated file lacks is grey.
+
+    Raises UnusableImage for the rare file whose pixels are found damaged at full size only.
+    """
+    try:
+        try:
+            return decode_upright(data, truncated=False)
+        except Exception:  # only then: being tolerant, Pillow stumbles over oddities that it otherwise skips
+            return decode_upright(data, truncated=True)
+    except Exception as error:
+        raise UnusableImage(describe_damage(error)) from error
+
+
+def decode_upright(data: bytes, *, truncated: bool) -> Image.Image:
+    """Decode into an upright RGB image, tolerating truncation or not."""
+    with tolerance(truncated), open_image(data, max_pixels=None) as image:
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def encode_preview(data: bytes, side: int) -> bytes:
+    """Return a small JPEG for reports, at most `side` pixels long, of an image that passed screening."""
+    image = decode_rgb(data)
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def open_image(data: bytes, max_pixels: int | None) -> Image.Image:
+    """Open without decoding; refuse empty bytes and more than `max_pixels` before any pixel is allocated."""
+    if not data:
+        raise UnusableImage("empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about sizes and EXIF; the limit here is ours
+        Image.MAX_IMAGE_PIXELS = None
+        image = Image.open(io.BytesIO(data), formats=known_formats())
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise UnusableImage(f"decompression bomb: {image.width}x{image.height} pixels")
+    return image
+
+
+@contextmanager
+def tolerance(truncated: bool) -> Iterator[None]:
+    """Make Pillow decode what there is of truncated files, or refuse them; for this thread's work, one at a time."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any mode to RGB, the first frame of an animation, 16-bit and float greys scaled to 8 bits."""
+    if image.mode.startswith(("I", "F")):
+        grey = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(grey)), 1e-9)
+        return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGBA" if "transparency" in image.info else "RGB").convert("RGB")
+
+
+def describe_damage(error: Exception) -> str:
+    """Say what is wrong in words that are the same in every run (no memory addresses)."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    text = re.sub(r"<[^>]*>|0x[0-9a-f]+", "", str(error)).strip()
+    return f"damaged: {text or type(error).__name__}"

@@ -1,0 +1,106 @@
+"""Images inside webdataset tars: where each one's bytes lie, so that one seek reads it. Nothing is ever extracted."""
+
+import logging
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from lvd_curate.columns import Entry
+from lvd_curate.errors import InputError
+from lvd_curate.inputs.file_names import show_name, stamp_file
+
+logger = logging.getLogger(__name__)
+
+
+class Member(NamedTuple):
+    """One member of a tar."""
+
+    name: str
+    offset: int  # of its first byte in the archive
+    size: int  # bytes
+    fault: str | None  # why its bytes are not to be had
+
+
+def list_tar(file: bytes, name: str, extensions: frozenset[str]) -> Iterator[Entry]:
+    """List a tar's images as `NAME#MEMBER`, in the archive's order; a name that comes again gets ` (2)`, and so on.
+
+    Members that share a key (the name up to its first dot) and follow one another are one sample: beside `key.jpg`,
+    `key.mask.png` and `key.json` are no images. Links, sparse members and names that climb out are entries with a
+    fault; a damaged archive is listed up to the damage and ends with an entry that says so. Raises InputError where not
+    even the first member can be read.
+    """
+    stamp, seen = stamp_file(file), Counter[str]()
+    for _, sample in groupby(list_members(file, name), key=lambda member: split_key(member.name)[0]):
+        for member in choose_images(list(sample), extensions):
+            seen[member.name] += 1
+            again = f" ({seen[member.name]})" if seen[member.name] > 1 else ""
+            shown = f"{name}#{show_name(member.name)}{again}"
+            yield Entry(shown, file, stamp, member.offset, member.size, member.fault)
+
+
+def split_key(name: str) -> tuple[str, str]:
+    """Cut a member's name at the first dot behind its folders: key and extension, lower case, with the dot."""
+    folder, slash, base = name.rpartition("/")
+    key, dot, extension = base.partition(".")
+    return folder + slash + key, (dot + extension).lower()
+
+
+def choose_images(sample: list[Member], extensions: frozenset[str]) -> list[Member]:
+    """Return a sample's images: those whose whole extension is an image's, or else those whose last one is.
+
+    The mark of a damaged archive has no name and always stays.
+    """
+    plain = [member for member in sample if not member.name or split_key(member.name)[1] in extensions]
+    return plain or [member for member in sample if os.path.splitext(member.name)[1].lower() in extensions]
+
+
+def list_members(file: bytes, name: str) -> Iterator[Member]:
+    """Yield all members that are no folders; where the archive is damaged, a last one without a name."""
+    length = os.path.getsize(file)
+    try:
+        archive = tarfile.open(file, "r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{show_name(file)} is no readable tar archive ({first}); mend it or take it away") from error
+    with archive:
+        end = 0
+        while True:
+            try:
+                found = archive.next()
+            except (tarfile.TarError, ValueError, OverflowError, EOFError):
+                found, end = None, -1
+            archive.members.clear()  # type: ignore[attr-defined]  # the library would keep every one
+            if found is None or archive.offset <= end:
+                break
+            end = archive.offset
+            if not found.isdir():
+                yield Member(found.name, found.offset_data, found.size, find_fault(found, length))
+        if end < 0 or not ends_well(archive, length):
+            logger.warning("%s is damaged from byte %d on: the members behind it are lost", name, archive.offset)
+            yield Member("", 0, 0, f"the archive is damaged from byte {archive.offset} on")
+
+
+def ends_well(archive: tarfile.TarFile, length: int) -> bool:
+    """Tell whether the members ended where the archive does: at a block of zeros, or at the end of the file."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    block = archive.fileobj.read(tarfile.BLOCKSIZE)
+    return archive.offset == length if not block else not block.strip(b"\0") and len(block) == tarfile.BLOCKSIZE
+
+
+def find_fault(member: tarfile.TarInfo, length: int) -> str | None:
+    """Say why a member of an archive of `length` bytes holds no image to read; None when it may."""
+    if member.issym() or member.islnk():
+        return "a link inside an archive"
+    if not member.isreg():
+        return "no regular file inside an archive"
+    if member.issparse():
+        return "a sparse file inside an archive"
+    if member.name.startswith("/") or ".." in member.name.split("/"):
+        return "its name climbs out of the archive"
+    if member.size < 0 or member.offset_data + member.size > length:
+        return "the archive ends inside this member"
+    return None

@@ -1,0 +1,1 @@
+"""Frozen models: encoders, and the two that moderate."""

@@ -1,0 +1,1 @@
+"""Vectors near one another: neighbours, clusters, components, at any size."""

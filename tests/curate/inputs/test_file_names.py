@@ -1,0 +1,38 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from lvd_curate.inputs.file_names import is_regular, show_name, stamp_file
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"caf\xe9.jpg", "caf\\xe9.jpg"),
+        ("caf\udce9.jpg", "caf\\xe9.jpg"),
+        ("café 猫\u3000.jpg", "café 猫\u3000.jpg"),
+        ("a\nb\x1b[31m.jpg", "a\\nb\\x1b[31m.jpg"),
+        ("gpj.\u202etxe", "gpj.\\u202etxe"),
+    ],
+)
+def test_any_name_is_one_line_of_text(name: bytes | str, shown: str) -> None:
+    assert show_name(name) == shown
+
+
+def test_a_stamp_follows_the_file(tmp_path: Path) -> None:
+    file = os.fsencode(tmp_path / "x")
+    assert stamp_file(file) == 0
+    (tmp_path / "x").write_bytes(b"1")
+    first = stamp_file(file)
+    assert stamp_file(file) == first > 0
+    os.utime(file, (1, 1))
+    assert stamp_file(file) != first
+
+
+def test_pipes_and_folders_are_no_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("file")
+    kinds = {name: is_regular(os.fsencode(tmp_path / name)) for name in ("pipe", "file", "link", ".")}
+    assert kinds == {"pipe": False, "file": True, "link": True, ".": False}

@@ -1,0 +1,126 @@
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lvd_curate.inputs.images import UnusableImage, decode_rgb, decode_thumbnail, encode_preview, known_extensions
+
+Picture = Callable[..., Image.Image]
+LIMITS: dict[str, Any] = {"min_side": 32, "max_pixels": 10**6, "max_aspect": 20.0}
+
+
+def save(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr", "LA", "RGBA", "P", "1", "I;16", "I", "F"])
+def test_every_mode_decodes_to_upright_rgb(picture: Picture, mode: str) -> None:
+    if mode in ("I;16", "I", "F"):
+        grey = np.asarray(picture(1).convert("L")).astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+        image = Image.fromarray(grey * {"I;16": 257, "I": 257, "F": 1}[mode])
+    else:
+        image = picture(1).convert(mode)
+    data = save(image, "TIFF")
+    assert decode_rgb(data).mode == "RGB"
+    seen = decode_thumbnail(data, **LIMITS)
+    assert (seen.format, seen.width, seen.height, seen.grey.shape) == ("TIFF", 96, 72, (32, 32))
+    if mode in ("L", "I;16", "I"):
+        plain = decode_thumbnail(save(picture(1).convert("L"), "PNG"), **LIMITS).grey
+        np.testing.assert_allclose(seen.grey, plain, atol=2)
+
+
+def test_exif_orientation_turns_pixels_and_sizes(picture: Picture) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = save(picture(3), "JPEG", exif=exif, quality=95)
+    assert decode_rgb(data).size == (72, 96)
+    seen = decode_thumbnail(data, **LIMITS)
+    assert (seen.width, seen.height) == (72, 96)
+    turned = decode_thumbnail(save(picture(3).rotate(-90, expand=True), "PNG"), **LIMITS).grey
+    assert np.abs(seen.grey - turned.astype(float)).mean() < 4
+
+
+def test_animations_give_their_first_frame(picture: Picture) -> None:
+    data = save(picture(4), "GIF", save_all=True, append_images=[picture(5)])
+    first = np.asarray(decode_rgb(data), dtype=float)
+    assert np.abs(first - np.asarray(picture(4), dtype=float)).mean() < 12
+
+
+def test_reduced_decoding_of_a_large_jpeg_sees_the_same_picture(picture: Picture) -> None:
+    large = picture(6, (1000, 800))
+    small = decode_thumbnail(save(large, "JPEG", quality=95), **LIMITS).grey
+    exact = np.asarray(large.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float32)
+    assert np.abs(small - exact).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html></html>", "not an image"),
+        (b"\xff\xd8\xff\xe0" + bytes(50), "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
+    ],
+)
+def test_garbage_has_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(UnusableImage, match=f"^{reason}$"):
+        decode_thumbnail(data, **LIMITS)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_truncated_files_have_a_reason_that_is_the_same_every_time(picture: Picture, format: str) -> None:
+    data = save(picture(7), format)
+    reasons = set()
+    for _ in range(2):
+        with pytest.raises(UnusableImage) as caught:
+            decode_thumbnail(data[: len(data) // 2], **LIMITS)
+        reasons.add(str(caught.value))
+    assert len(reasons) == 1
+    assert "0x" not in reasons.pop()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF"])
+def test_what_is_there_of_a_truncated_file_can_be_kept(picture: Picture, format: str) -> None:
+    image = picture(7, (160, 120))
+    data = save(image, format)
+    kept = decode_thumbnail(data[: len(data) * 3 // 4], **LIMITS, keep_truncated=True)
+    assert (kept.width, kept.height) == (160, 120)
+    whole = decode_thumbnail(data, **LIMITS).grey.astype(float)
+    assert np.abs(kept.grey - whole)[:12].mean() < 2
+    assert np.abs(kept.grey - whole)[28:].mean() > 10
+    shown = np.asarray(decode_rgb(data[: len(data) * 3 // 4]), dtype=float)  # everything downstream sees the same
+    assert np.abs(shown - np.asarray(decode_rgb(data), dtype=float))[:40].mean() < 2
+    with pytest.raises(UnusableImage):
+        decode_thumbnail(data[: len(data) * 3 // 4], **LIMITS)
+
+
+def test_garbage_is_no_truncated_file() -> None:
+    with pytest.raises(UnusableImage, match="not an image"):
+        decode_thumbnail(b"<html></html>", **LIMITS, keep_truncated=True)
+
+
+def test_small_and_huge_images_are_refused_before_they_are_decoded() -> None:
+    with pytest.raises(UnusableImage, match="too small: 40x31 pixels"):
+        decode_thumbnail(save(Image.new("RGB", (40, 31)), "PNG"), **LIMITS)
+    with pytest.raises(UnusableImage, match="too long: 32x641 pixels"):
+        decode_thumbnail(save(Image.new("RGB", (32, 641)), "PNG"), **LIMITS)
+    assert decode_thumbnail(save(Image.new("RGB", (32, 640)), "PNG"), **LIMITS).height == 640
+    bomb = save(Image.new("1", (20_000, 20_000)), "PNG")
+    assert len(bomb) < 100_000
+    with pytest.raises(UnusableImage, match="decompression bomb: 20000x20000 pixels"):
+        decode_thumbnail(bomb, **LIMITS)
+
+
+def test_previews_are_small_jpegs(picture: Picture) -> None:
+    preview = Image.open(io.BytesIO(encode_preview(save(picture(8), "PNG"), 48)))
+    assert (preview.format, preview.size) == ("JPEG", (48, 36))
+
+
+def test_extensions_are_those_that_open() -> None:
+    assert {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".bmp"} <= known_extensions()
+    assert ".pdf" not in known_extensions()
