@@ -38,7 +38,7 @@ def test_names_and_paths_may_hold_dots_commas_and_equal_signs() -> None:
         (["retrieve.neighbours=many"], "retrieve.neighbours"),
         (["retrieve.mode=all"], "one of auto, sample, cluster, both"),
         (["deduplicate.threshold=2"], "a cosine"),
-        (["deduplicate.hash_distance=12"], "0 to 11"),
+        (["deduplicate.hash_distance=33"], "0 to 32"),
         (["rebalance.levels=[5,5]"], "must fall"),
         (["embed.precision=fp8"], "fp32 or bf16"),
         (["embed=3"], "EmbedConfig"),

@@ -96,7 +96,7 @@ def test_empty_tables_have_no_copies(tmp_path: Path) -> None:
 def test_workers_change_nothing_and_finished_pieces_are_not_found_again(
     tmp_path: Path, jpeg: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lvd_curate import hash_join
+    from lvd_curate.copy_detection import hash_join
 
     monkeypatch.setattr(hash_join, "PIECE", 5)
     pictures = [fine_picture(seed // 2) for seed in range(24)]

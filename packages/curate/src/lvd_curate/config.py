@@ -161,7 +161,7 @@ class RebalanceConfig:
     """Hierarchical k-means with top-down capped allocation (Vo et al., arXiv 2405.15613). Off without a target."""
 
     target_size: int | None = None  # retrieved images to keep; null: all of them
-    levels: list[int] = field(default_factory=list)  # clusters, finest first; empty: images / 20, then tenths
+    levels: list[int] = field(default_factory=list)  # clusters, finest first; empty: as stages/rebalance.py says
     finest_resampling: int = 1  # refits of the finest level on the points closest to its centroids (Vo et al.: 1)
     resampling: int = 10  # refits of every level above it (Vo et al.: 10; 100 add little)
     resampling_points: list[int] = field(default_factory=list)  # per centroid and level; empty: half a mean cluster

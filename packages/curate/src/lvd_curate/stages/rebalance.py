@@ -14,8 +14,8 @@ from lvd_curate.vectors import Vectors
 
 VERSION = 2
 ITERATIONS = 20  # Lloyd steps per fit
-IMAGES_PER_CLUSTER, MANY_IMAGES_PER_CLUSTER = 20, 75  # of the finest level; the second is that of Vo et al. (743M, 10M)
-MANY = 50_000  # finest clusters of 20 images; a larger pool gets no more until it can give each of them 75
+# images per finest cluster, for up to so many clusters (Vo et al.: the last)
+FINEST = ((5, 3000), (20, 50_000), (75, 10_000_000))
 RATIO, SMALL_RATIO = 10, 2  # clusters per cluster of the next level; the second while that has fewer than ENOUGH
 ENOUGH = 100  # clusters: a coarser level than the concepts gives equal shares to unequal numbers of them
 COARSEST = 10_000  # a level of more clusters gets another above it (Vo et al. end at 10,000)
@@ -44,12 +44,13 @@ def rebalance(
 def scale_levels(config: RebalanceConfig, num_images: int) -> list[int]:
     """Return the clusters of each level, finest first.
 
-    Finest clusters of 20 images and a level of a tenth of them above kept most concepts on Zipf pools of 60,000
-    (benchmarks/curate/zipf_balance.py).
+    On Zipf pools of 60,000, clusters of 20 images and a level of a tenth of them above kept nearly all concepts
+    (benchmarks/curate/zipf_balance.py); of a thousand photographs, clusters of 5 kept more classes than of 20, and a
+    level of 10 above them fewer than a random draw (tiny_imagenet_retrieval.py).
     """
     if config.levels:
         return list(config.levels)
-    finest = max(min(num_images // IMAGES_PER_CLUSTER, MANY), num_images // MANY_IMAGES_PER_CLUSTER, 1)
+    finest = max(1, *(min(num_images // images, most) for images, most in FINEST))
     levels = [finest, max(1, finest // RATIO, min(finest // SMALL_RATIO, ENOUGH))]
     while levels[-1] > COARSEST:
         levels.append(levels[-1] // RATIO)
