@@ -31,6 +31,7 @@ from lvd_curate.engine.runner import Runner, open_runner
 from lvd_curate.errors import InputError
 from lvd_curate.lineage import build_lineage, list_duplicates, list_unembedded
 from lvd_curate.stages import screen
+from lvd_curate.stages.retrieve import check_set_names
 from lvd_curate.steps import (
     EMBEDDING,
     Embedded,
@@ -81,6 +82,7 @@ def dedup(config: DedupRecipe, out: Path) -> pl.DataFrame:
 
 def retrieve(config: RetrieveRecipe, out: Path) -> pl.DataFrame:
     """Write and return PICKS with the paths of image and seed: which pool image each seed brought, and how alike."""
+    check_set_names(config.retrieve, config.seeds)
     with open_door(out, config.execution) as runner:
         sets = {POOL: config.pool, SEEDS: config.seeds}
         images = open_images(runner, sets, config.screen, config.embed, config.execution)

@@ -33,7 +33,7 @@ from lvd_curate.reporting.counts import count_curves, count_everything
 from lvd_curate.reporting.galleries import choose_shown
 from lvd_curate.reporting.report import write_report
 from lvd_curate.reporting.story import FOLDER, open_story, write_previews
-from lvd_curate.stages import materialize, moderate, screen
+from lvd_curate.stages import materialize, moderate, retrieve, screen
 from lvd_curate.steps import (
     STAGES,
     Embedded,
@@ -83,6 +83,7 @@ def build_lvd(config: BuildConfig, out: Path) -> bool:
     that holds something else or lies inside an input.
     """
     check_output(config, out)
+    retrieve.check_set_names(config.retrieve, config.seeds)
     work = out.with_name(out.name + ".work")
     with open_runner(work, config.execution) as runner:
         build = Build(config, runner, load_models(config, runner))
