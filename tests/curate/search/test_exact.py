@@ -1,10 +1,13 @@
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lvd_curate.engine.artifacts import Workbench
 from lvd_curate.engine.executors import InlineExecutor
+from lvd_curate.errors import ShardsFailed
 from lvd_curate.search.exact import search_exactly
 from lvd_curate.search.pairs import join_pairs, read_pairs
 from lvd_curate.search.pieces import Search
@@ -36,3 +39,26 @@ def test_queries_find_what_a_full_sort_finds_in_any_number_of_pieces(
     mine = np.sort(found.similarity.reshape(1300, count), axis=1)[:, ::-1]
     np.testing.assert_allclose(mine, best, atol=1e-6)
     np.testing.assert_allclose(cosines[found.first - 10_000, found.second], found.similarity, atol=1e-6)
+
+
+class Losing:
+    """Loses one piece of work, as an executor does with one that failed three times."""
+
+    def map(self, function: Callable[[Any], Any], shards: Sequence[Any]) -> Iterator[Any]:
+        yield from (function(shard) for shard in shards[:1])
+        yield from (function(shard) for shard in shards[2:])
+        raise ShardsFailed({1: "killed"})
+
+
+def test_what_follows_a_failed_piece_is_not_taken_for_it(tmp_path: Path, vectors: Vectors) -> None:
+    found = {}
+    for name in ("whole", "again"):
+        bench = Workbench(tmp_path / name, InlineExecutor(), 1 << 10)
+        job = (vectors, np.arange(2500), vectors, Search(3, -1, within=True))
+        if name == "again":
+            with pytest.raises(ShardsFailed):
+                search_exactly(*job, bench._replace(executor=Losing()))
+            assert len(list(bench.folder.glob("pairs-*"))) == 2  # of three blocks; the first lacks a piece
+        found[name] = [file.read_bytes() for file in search_exactly(*job, bench)]
+        assert not list(bench.folder.glob("piece-*"))
+    assert found["again"] == found["whole"]

@@ -1,5 +1,6 @@
 """The exact search: every query against every vector, in pieces of work that leave whole files."""
 
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,14 +37,23 @@ def search_exactly(
     bench.folder.mkdir(parents=True, exist_ok=True)
     grid = cut_grid(queries, query_ids, database, count_rows(database.dim, bench), bench.folder)
     todo = {file: pieces for file, pieces in grid.items() if not file.exists()}
-    done = bench.executor.map(partial(search_piece, search), [piece for pieces in todo.values() for piece in pieces])
-    for file, pieces in todo.items():
-        files = [next(done) for _ in pieces]
-        best = keep_best(join_pairs([read_pairs(piece) for piece in files]), search.neighbours)
-        write_pairs(unify(best, undirected=search.within), file)
-        for piece in files:
-            piece.unlink()
+    block_of = {piece.file: file for file, pieces in todo.items() for piece in pieces}
+    done = defaultdict[Path, list[Path]](list)
+    work = [piece for pieces in todo.values() for piece in pieces]
+    for found in bench.executor.map(partial(search_piece, search), work):  # leaves out what failed, and says so last
+        file = block_of[found]
+        done[file].append(found)
+        if len(done[file]) == len(todo[file]):
+            merge_pieces(done.pop(file), search, file)
     return list(grid)
+
+
+def merge_pieces(pieces: list[Path], search: Search, file: Path) -> None:
+    """Leave the nearest of each query of a block in its file, and nothing of its pieces."""
+    best = keep_best(join_pairs([read_pairs(piece) for piece in pieces]), search.neighbours)
+    write_pairs(unify(best, undirected=search.within), file)
+    for piece in pieces:
+        piece.unlink()
 
 
 def cut_grid(
