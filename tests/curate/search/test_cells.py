@@ -1,4 +1,7 @@
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +75,25 @@ def test_the_layout_is_the_same_however_it_is_cut(tmp_path: Path, vectors: Vecto
         rows.append(layout.read_index(0, len(layout)))
     np.testing.assert_array_equal(*stored)
     np.testing.assert_array_equal(*rows)
+
+
+class Weighing(InlineExecutor):
+    """Remembers how many bytes another process would be sent."""
+
+    def __init__(self) -> None:
+        self.most: list[int] = []
+
+    def map(self, function: Callable[[Any], Any], shards: Sequence[Any]) -> Iterator[Any]:
+        self.most.append(max(len(pickle.dumps(shard)) for shard in shards))
+        return super().map(function, shards)
+
+
+def test_no_piece_of_work_knows_every_row(tmp_path: Path, vectors: Vectors) -> None:
+    centroids, weighing = fit_centroids(vectors, Workbench(tmp_path, InlineExecutor(), 1 << 30), 0), Weighing()
+    lay_out(vectors, centroids, 1, Workbench(tmp_path / "layout", weighing, SHORT_OF_MEMORY))
+    assigning, merging = weighing.most
+    assert assigning < 8 * 1024 + 1000
+    assert merging < 2000
 
 
 def test_rows_of_a_file_of_records(tmp_path: Path) -> None:

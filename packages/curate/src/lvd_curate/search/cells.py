@@ -123,7 +123,12 @@ class Run(NamedTuple):
 
     def file(self, name: str) -> Path:
         """Return one of its files."""
-        return self.stem.with_name(f"{self.stem.name}-{name}.npy")
+        return name_file(self.stem, name)
+
+
+def name_file(stem: Path, name: str) -> Path:
+    """Return one of a run's files."""
+    return stem.with_name(f"{stem.name}-{name}.npy")
 
 
 class Block(NamedTuple):
@@ -131,7 +136,7 @@ class Block(NamedTuple):
 
     number: int
     rows: range  # of the layout
-    slices: list[tuple[Run, int, int]]
+    slices: list[tuple[Path, int, int]]  # stem of the run, and what of it: a run itself knows all its rows by number
 
 
 def lay_out(vectors: Vectors, centroids: Path, probes: int, bench: Workbench) -> Layout:
@@ -203,7 +208,7 @@ def cut_blocks(runs: list[Run], block_rows: int, num_rows: int) -> list[Block]:
     for run in runs:
         cuts = np.searchsorted(np.load(run.file("places"), mmap_mode="r"), bounds).tolist()
         for block, start, stop in zip(blocks, cuts, cuts[1:], strict=False):
-            block.slices.append((run, start, stop))
+            block.slices.append((run.stem, start, stop))
     return blocks
 
 
@@ -212,9 +217,9 @@ def merge_block(folder: Path, block: Block) -> None:
     if (folder / f"block-{block.number:06d}.npy").exists():
         return
     for name, source in (("index", "index"), ("block", "vectors")):
-        first = np.load(block.slices[0][0].file(source), mmap_mode="r")
+        first = np.load(name_file(block.slices[0][0], source), mmap_mode="r")
         merged = np.empty((len(block.rows), *first.shape[1:]), dtype=first.dtype)
-        for run, start, stop in block.slices:
-            places = np.load(run.file("places"), mmap_mode="r")[start:stop] - block.rows.start
-            merged[places] = np.load(run.file(source), mmap_mode="r")[start:stop]
+        for stem, start, stop in block.slices:
+            places = np.load(name_file(stem, "places"), mmap_mode="r")[start:stop] - block.rows.start
+            merged[places] = np.load(name_file(stem, source), mmap_mode="r")[start:stop]
         write_array(merged, folder / f"{name}-{block.number:06d}.npy")
