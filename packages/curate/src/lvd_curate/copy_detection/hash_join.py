@@ -69,11 +69,11 @@ def prepare(queries: Hashed, database: Hashed, folder: Path) -> Path:
                 np.save(stream, np.stack([side.rows, side.positions]))
     if not (file := folder / "index.faiss").exists():
         with write_whole(file) as stream:
-            stream.write(faiss.serialize_index_binary(build_index(database.hashes)).tobytes())
+            stream.write(faiss.serialize_index_binary(build_index(database.hashes)).data)
     return folder
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def load_index(file: Path) -> faiss.IndexBinary:
     """Read an index; kept for the next piece of the same process."""
     return faiss.read_index_binary(str(file))

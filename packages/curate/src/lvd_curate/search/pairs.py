@@ -1,5 +1,6 @@
 """Pairs of near vectors: what a search leaves in files, and how the files become one ordered stream."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +62,7 @@ def read_pairs(file: Path, bounds: tuple[int, int] | None = None) -> Pairs:
     """Read a file of pairs; with bounds, of a file that `unify` ordered, only lower <= first < upper."""
     table = np.load(file, mmap_mode="r")
     if bounds is not None:
-        start, stop = np.searchsorted(table["first"], bounds)
+        start, stop = (bisect_left(table["first"], bound) for bound in bounds)  # numpy's search would copy the column
         table = table[start:stop]
     return Pairs(np.array(table["first"]), np.array(table["second"]), np.array(table["similarity"]))
 

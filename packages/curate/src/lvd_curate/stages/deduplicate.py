@@ -5,7 +5,6 @@ ends have nothing in common; ours are cut again where they are weakest, and say 
 """
 
 import logging
-from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -65,11 +64,11 @@ def link(images: Looks, bars: CopyBars, largest: int, bench: Workbench) -> tuple
     sizes = np.bincount(component, minlength=count)
     giants = np.flatnonzero(sizes > largest)
     if len(giants):
-        links = gather_links(find_copies_within(images, bars, bench), np.isin(component, giants))
+        edges, similarities = forest
+        trees = component[edges[:, 0]]
         for giant in giants:
-            members = np.flatnonzero(component == giant)
-            mine = component[links.pairs[:, 0]] == giant
-            parts, cut[members] = cut_component(members, Copies(links.pairs[mine], links.scores[mine]), largest)
+            members, mine = np.flatnonzero(component == giant), trees == giant
+            parts, cut[members] = cut_component(members, Copies(edges[mine], similarities[mine]), largest)
             component[members] = parts
             logger.warning(
                 "deduplicate: %d images around %s are one component; cut at up to %.2f into %d of at most %d",
@@ -78,18 +77,10 @@ def link(images: Looks, bars: CopyBars, largest: int, bench: Workbench) -> tuple
     return component, cut, fall
 
 
-def gather_links(pieces: Iterator[Copies], wanted: np.ndarray) -> Copies:
-    """Return the links between wanted images, bool [N]."""
-    found = [Copies.none()]
-    for piece in pieces:
-        inside = wanted[piece.pairs[:, 0]]
-        found.append(Copies(piece.pairs[inside], piece.scores[inside]))
-    return Copies(*map(np.concatenate, zip(*found, strict=True)))
-
-
 def cut_component(members: np.ndarray, links: Copies, largest: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut the weakest links of a component until its parts have at most `largest` members, or only equals are left.
 
+    The links need only be those of its maximum spanning forest, which parts where all of them would.
     Returns each member's part, named by its first member, int64 [M], and the similarity below which its links were cut.
     """
     places = np.searchsorted(members, links.pairs)

@@ -80,7 +80,7 @@ class SeedSet:
 
 
 class Members(NamedTuple):
-    """Which pool positions each cluster holds."""
+    """Which positions each cluster holds."""
 
     order: np.ndarray  # positions by cluster, rising within one
     clusters: np.ndarray  # of each of these
@@ -233,7 +233,7 @@ def fill(pool: Images, seeds: Vectors, wanted: np.ndarray, bench: Workbench) -> 
         if int(fetch.sum()) * BYTES_PER_NEIGHBOUR > bench.max_bytes:
             raise InputError(
                 f"retrieve.collisions=refill needs {int(fetch.sum())} neighbours of {len(seeds)} seeds, more than fit "
-                "into memory: give fewer retrieve.neighbours, more memory, or retrieve.collisions=unique"
+                "into memory: lower retrieve.neighbours, raise execution.max_ram_gb, or say retrieve.collisions=unique"
             )
         settled = ~np.isin(found.seeds, hungry)
         parts = [Picked(*(column[settled] for column in found))]
@@ -282,8 +282,10 @@ def find_guides(pool: Images, mine: SeedSet, rows: np.ndarray, bench: Workbench)
     """Name for each of these pool images the seed of the same cluster that is most like it."""
     guides, similarities = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.float32)
     numbers = np.unique(pool.clusters[rows])
-    drawn = [np.flatnonzero(pool.clusters[rows] == number) for number in numbers]
-    seeds = [np.flatnonzero(mine.seeds.clusters == number) for number in numbers]
+    drawn, seeds = (
+        [members.find(number) for number in numbers]
+        for members in (Members.of(pool.clusters[rows]), Members.of(mine.seeds.clusters))
+    )
     pieces = [(pool.vectors[rows[own]], mine.seeds.vectors[theirs]) for own, theirs in zip(drawn, seeds, strict=True)]
     for own, theirs, (cosines, best) in zip(drawn, seeds, bench.executor.map(match_piece, pieces), strict=True):
         guides[own], similarities[own] = theirs[best], cosines
