@@ -50,6 +50,16 @@ def test_a_file_that_is_gone_has_no_preview_and_is_named(
     assert "no preview of" in caplog.text
 
 
+def test_an_image_damaged_at_full_size_only_has_no_preview_and_is_named(
+    screened: Screened, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = usable_ids(screened)
+    (tmp_path / "pool/1.jpg").write_bytes(b"no image any more")
+    write_previews(ids, screened, tmp_path / "previews.parquet")
+    assert len(pl.read_parquet(tmp_path / "previews.parquet")) == 2
+    assert "not an image" in caplog.text
+
+
 def test_nothing_to_show_is_an_empty_table(screened: Screened, tmp_path: Path) -> None:
     write_previews([], screened, tmp_path / "previews.parquet")
     assert pl.read_parquet(tmp_path / "previews.parquet").schema == PREVIEWS

@@ -14,7 +14,7 @@ import polars as pl
 from lvd_curate.columns import LINEAGE, MODERATED, PICKS
 from lvd_curate.engine.artifacts import write_table
 from lvd_curate.errors import InputError
-from lvd_curate.inputs.images import encode_preview
+from lvd_curate.inputs.images import UnusableImage, encode_preview
 from lvd_curate.inputs.locations import read_bytes
 from lvd_curate.models.blurring import blur_faces
 
@@ -100,9 +100,11 @@ def write_previews(
     faces = {} if blurred is None else dict(blurred.filter(pl.col("id").is_in(list(ids))).select("id", "faces").rows())
     previews = []
     for identity, data in zip(files["id"], read_bytes(files) if len(rows) else (), strict=True):
-        if isinstance(data, OSError):
-            logger.warning("report: no preview of %s: %s", identity[:16], data)
-            continue
-        shown = blur_faces(data, faces[identity]) if faces.get(identity) else data
-        previews.append({"id": identity, "jpeg": encode_preview(shown, PREVIEW_SIDE)})
+        try:
+            if isinstance(data, OSError):
+                raise data
+            shown = blur_faces(data, faces[identity]) if faces.get(identity) else data
+            previews.append({"id": identity, "jpeg": encode_preview(shown, PREVIEW_SIDE)})
+        except (OSError, UnusableImage) as error:  # OSError: also Pillow's, where faces are blurred
+            logger.warning("report: no preview of %s: %s", identity[:16], error)
     write_table(pl.DataFrame(previews, schema=PREVIEWS).sort("id"), file)

@@ -93,7 +93,7 @@ class Finder:
         """Yield the entries of a folder or a file, named relative to `root`: the folder, or the file's."""
         if path.is_dir():
             tables = sorted(path.glob("data/*.parquet"), key=os.fsencode)
-            start = len(os.fsencode(root or path)) + 1
+            start = measure_root(root or path)
             for file in map(os.fsencode, tables) if tables else walk_files(path):
                 yield from self.find_file(file, file[start:])
         elif path.suffix == ".txt" and path.is_file():
@@ -102,7 +102,7 @@ class Finder:
             file = os.fsencode(path)
             if not path.is_file() or not (self.is_input(path.suffix.lower()) or self.is_packed(file)):
                 raise InputError(f"{path} is neither a folder nor a file of images; give {WAYS}")
-            yield from self.find_file(file, file[len(os.fsencode(root or path.parent)) + 1 :])
+            yield from self.find_file(file, file[measure_root(root or path.parent) :])
             if self.packed is not None:
                 raise self.packed
 
@@ -155,6 +155,11 @@ class Finder:
             logger.info("%s: %s files are no input (%s)", location, f"{self.ignored.total():,}", kinds)
         if self.packed:
             logger.warning("%s", self.packed)
+
+
+def measure_root(root: Path) -> int:
+    """Return where names below a folder start in their full paths, in bytes; the folder may be `/`."""
+    return len(os.path.join(os.fsencode(root), b""))
 
 
 def download(location: str, downloads: Path) -> Path:
