@@ -74,7 +74,7 @@ def draw_sizes(sizes: np.ndarray) -> list[Bar]:
 
 
 def draw_curves(curves: pl.LazyFrame) -> list[Curve]:
-    """Return a curve per stage, deduplicate first, from the threshold used to 1."""
+    """Return a curve per stage, deduplicate first, from just below the lowest score to 1."""
     drawn = []
     for (stage,), table in (
         curves.sort("stage", "threshold", descending=[True, False]).collect().group_by("stage", maintain_order=True)

@@ -99,7 +99,8 @@ def gather_groups(components: pl.LazyFrame) -> list[Strip]:
 
 def gather_touches(touches: pl.LazyFrame) -> list[Gallery]:
     """Return the closest and the weakest touches of every excluded set, each reference once."""
-    best = touches.sort(-pl.col("score"), "id").unique(["exclude_set", "reference_id"], keep="first")
+    ordered = touches.sort(-pl.col("score"), "id")
+    best = ordered.unique(["exclude_set", "reference_id"], keep="first", maintain_order=True)
     pairs = best.sort("exclude_set", -pl.col("score"), "reference_id").with_columns(
         place=pl.int_range(pl.len()).over("exclude_set"), count=pl.len().over("exclude_set")
     )

@@ -3,7 +3,9 @@
 The first look is one matrix product, in bfloat16 where the processor multiplies it fast (AMX, CUDA), else in float32.
 Its rounding is bounded, so it only has to let everything through that lies within that bound of the bar. The second
 look computes each remaining cosine from the stored float16 values in float64, one pair at a time: what is found does
-not depend on the machine, on the precision of the first look or on how the work was cut.
+not depend on the machine, on the precision of the first look or on how the work was cut. The exception is a crowd: of
+more than 4 count + CROWD vectors in one block that the first look cannot tell apart, which ones stay depends on all
+three, unless they are equal.
 """
 
 import math
