@@ -123,3 +123,54 @@ def test_no_file_is_written_over(world: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=complaint):
             dedup(config, tmp_path / name)
     assert (tmp_path / "x.parquet").read_bytes() == b"mine"
+
+
+def test_a_seed_that_is_in_the_pool_too_asks_once(given: tuple[Path, Path], tmp_path: Path) -> None:
+    ids = [f"{number:064x}" for number in range(60)]
+    for file, names in zip(given, (ids, [ids[0], "e" * 64, "f" * 64]), strict=True):
+        file.with_suffix(".txt").write_text("\n".join(names) + "\n")
+    pool, seeds = ({"v": f"embeddings:{file}"} for file in given)
+    knobs = HERE | {"pool": pool, "seeds": seeds, "retrieve": {"mode": "sample", "neighbours": 5}}
+    picks = retrieve(build_config(RetrieveRecipe, given=knobs), tmp_path / "picks.parquet")
+    assert picks.group_by("seed_id").len()["len"].to_list() == [5, 5, 5]
+    assert ids[0] not in picks["id"]
+
+
+def test_equal_names_in_different_sets_are_different_images(given: tuple[Path, Path], tmp_path: Path) -> None:
+    for file, count in zip(given, (60, 3), strict=True):
+        named = {
+            "path": [f"{number // 2}.jpg" for number in range(count)],
+            "source": ["ab"[n % 2] for n in range(count)],
+        }
+        pl.DataFrame(named).write_parquet(file.with_suffix(".parquet"))
+        file.with_suffix(".txt").unlink()
+    pool, seeds = ({"v": f"embeddings:{file}"} for file in given)
+    groups = dedup(build_config(DedupRecipe, given=HERE | {"pool": pool}), tmp_path / "copies.parquet")
+    assert groups["id"].n_unique() == groups["path"].n_unique() == 60
+    knobs = HERE | {"pool": pool, "seeds": seeds, "retrieve": {"mode": "sample", "neighbours": 60}}
+    picks = retrieve(build_config(RetrieveRecipe, given=knobs), tmp_path / "picks.parquet")
+    assert (len(picks), picks["id"].n_unique(), picks["seed_id"].n_unique()) == (180, 60, 3)
+
+
+def test_vectors_without_direction_are_no_pool(given: tuple[Path, Path], tmp_path: Path) -> None:
+    np.save(given[0], np.zeros((60, 16), dtype=np.float32))
+    knobs = HERE | {"pool": {"v": f"embeddings:{given[0]}"}, "rebalance": {"target_size": 6}}
+    with pytest.raises(InputError, match="the pool hold no finite vector"):
+        balance(build_config(BalanceRecipe, given=knobs), tmp_path / "kept.parquet")
+
+
+def test_vectors_found_by_name_follow_the_names(world: Path, given: tuple[Path, Path], tmp_path: Path) -> None:
+    named = {"path": [f"{number:02d}.jpg" for number in range(60)], "source": ["p"] * 60}
+    pl.DataFrame(named).write_parquet(given[0].with_suffix(".parquet"))
+    out = tmp_path / "vectors.parquet"
+    spec = {"embed": {"encoder": f"embeddings:{given[0]}"}}
+    assert len(embed(build_config(EmbedRecipe, given=HERE | spec | {"pool": {"p": str(world / "pool/a")}}), out)) == 30
+    out.unlink()
+    with pytest.raises(InputError, match="no finite vector"):  # of the same files by another name
+        embed(build_config(EmbedRecipe, given=HERE | spec | {"pool": {"q": str(world / "pool/a")}}), out)
+
+
+def test_nothing_is_written_into_an_input(world: Path) -> None:
+    config = build_config(DedupRecipe, given=HERE | {"pool": {"p": str(world / "pool")}})
+    with pytest.raises(InputError, match="lies inside the pool set 'p'"):
+        dedup(config, world / "pool/copies.parquet")

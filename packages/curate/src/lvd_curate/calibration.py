@@ -26,7 +26,7 @@ def calibrate_pool(config: DedupRecipe, out: Path, sample: int, random_seed: int
 
     The sample is drawn from all usable images of the pool; InputError when there are fewer than two.
     """
-    with open_door(out, config.execution) as runner:
+    with open_door(out, config) as runner:
         encoder = config.deduplicate.encoder
         if encoder is not None:
             fingerprint_encoders(runner, [encoder], config.execution.device)

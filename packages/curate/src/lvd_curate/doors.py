@@ -30,6 +30,7 @@ from lvd_curate.engine.artifacts import fingerprint_rows, write_table, write_who
 from lvd_curate.engine.runner import Runner, open_runner
 from lvd_curate.errors import InputError
 from lvd_curate.lineage import build_lineage, list_duplicates, list_unembedded
+from lvd_curate.provenance import check_outside
 from lvd_curate.stages import screen
 from lvd_curate.stages.retrieve import check_set_names
 from lvd_curate.steps import (
@@ -58,10 +59,19 @@ class Images(NamedTuple):
     names: pl.DataFrame  # id, source, path: of every usable file
     embedded: Embedded
 
+    def check(self, sets: Mapping[str, object]) -> "Images":
+        """Raise InputError where a role of these sets is left without a single vector."""
+        for role in sets:
+            if role not in self.table["role"]:
+                raise InputError(
+                    f"the {role} hold no finite vector: nothing can be compared; look at the encoder's output"
+                )
+        return self
+
 
 def embed(config: EmbedRecipe, out: Path) -> pl.DataFrame:
     """Write (id, source, path, embedding float16 [D]) of every usable image; return it without the vectors."""
-    with open_door(out, config.execution) as runner:
+    with open_door(out, config) as runner:
         images = open_images(runner, {POOL: config.pool}, config.screen, config.embed, config.execution)
         rows = images.names.join(images.embedded.table, on="id", maintain_order="left")
         write_vectors(rows, images.embedded.file, out)
@@ -70,7 +80,7 @@ def embed(config: EmbedRecipe, out: Path) -> pl.DataFrame:
 
 def dedup(config: DedupRecipe, out: Path) -> pl.DataFrame:
     """Write and return LINEAGE of every file with its `component`; status `kept` marks who stands for each group."""
-    with open_door(out, config.execution) as runner:
+    with open_door(out, config) as runner:
         if are_embeddings(list(config.pool.values())):
             images = open_embeddings(runner, {POOL: config.pool})
             rows = dedup_vectors(runner, images, config)
@@ -83,14 +93,14 @@ def dedup(config: DedupRecipe, out: Path) -> pl.DataFrame:
 def retrieve(config: RetrieveRecipe, out: Path) -> pl.DataFrame:
     """Write and return PICKS with the paths of image and seed: which pool image each seed brought, and how alike."""
     check_set_names(config.retrieve, config.seeds)
-    with open_door(out, config.execution) as runner:
+    with open_door(out, config) as runner:
         sets = {POOL: config.pool, SEEDS: config.seeds}
         images = open_images(runner, sets, config.screen, config.embed, config.execution)
         pool, seeds = (images.table.filter(pl.col("role") == role) for role in (POOL, SEEDS))
         pool = pool.join(seeds, on="id", how="anti", maintain_order="left")
         if pool.is_empty():
             raise InputError("every image of the pool is a seed, too: there is nothing to retrieve")
-        both, seed = images.table, config.random_seed
+        both, seed = images.table.unique("id", keep="first", maintain_order=True), config.random_seed
         clusters, made = cluster_images(runner, pool, both, images.embedded, config.cluster, seed)
         pool, seeds = (
             table.select("id", "source").join(clusters, on="id", maintain_order="left") for table in (pool, seeds)
@@ -106,7 +116,7 @@ def retrieve(config: RetrieveRecipe, out: Path) -> pl.DataFrame:
 
 def balance(config: BalanceRecipe, out: Path) -> pl.DataFrame:
     """Write and return (id, source, path, clusters finest first, kept) of every distinct image."""
-    with open_door(out, config.execution) as runner:
+    with open_door(out, config) as runner:
         images = open_images(runner, {POOL: config.pool}, config.screen, config.embed, config.execution)
         ordered = images.table.sort("id")
         made = [fingerprint_rows(ordered.select("id")), images.embedded.fingerprint]
@@ -118,15 +128,16 @@ def balance(config: BalanceRecipe, out: Path) -> pl.DataFrame:
 
 
 @contextmanager
-def open_door(out: Path, config: ExecutionConfig) -> Iterator[Runner]:
+def open_door(out: Path, config: EmbedRecipe | DedupRecipe | RetrieveRecipe | BalanceRecipe) -> Iterator[Runner]:
     """Check where the result goes, lock the work folder and start the engine."""
+    check_outside({role: getattr(config, role, {}) for role in (POOL, SEEDS)}, "--out", out)
     if out.suffix != ".parquet":
         raise InputError(f"--out {out}: name a file ending in .parquet")
     if out.exists():
         raise InputError(f"--out {out} is there already; move it away or choose another")
     if not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
-    with open_runner(out.with_name(out.name + ".work"), config) as runner:
+    with open_runner(out.with_name(out.name + ".work"), config.execution) as runner:
         yield runner
 
 
@@ -148,8 +159,9 @@ def open_images(
     encoder = (encoding.encoder, models[encoding.encoder])
     embedded = embed_images(runner, "embed", screened, usable, encoder, encoding, execution.device)
     table = usable.filter(~pl.col("copy")).join(embedded.table, on="id", how="semi", maintain_order="left")
-    names = screened.catalogue.table(["source", "path", "id"]).join(usable.select("row"), on="row", how="semi")
-    return Images(table.select("id", "role", "source"), names.select("id", "source", "path"), embedded)
+    names = screened.catalogue.table(["source", "path", "id"])
+    names = names.join(usable.select("row"), on="row", how="semi", maintain_order="left")
+    return Images(table.select("id", "role", "source"), names.select("id", "source", "path"), embedded).check(sets)
 
 
 def open_embeddings(runner: Runner, sets: Mapping[str, Mapping[str, str]]) -> Images:
@@ -160,14 +172,12 @@ def open_embeddings(runner: Runner, sets: Mapping[str, Mapping[str, str]]) -> Im
     for role, places in sets.items():
         for name, place in places.items():
             names, file = read_embeddings(place, runner.store.folder)
-            key = "id" if "id" in names.columns else "path"
-            path = names[key].rename("path")
-            if key == "path":
-                path = pl.Series("path", [f"{name}/{text}" for text in path])
-            ids = names[key].rename("id") if key == "id" else path.rename("id")
-            parts.append(
-                pl.DataFrame([ids, path, names["finite"]]).with_columns(role=pl.lit(role), source=pl.lit(name))
-            )
+            path = pl.col("id")
+            if "path" in names.columns:  # equal names in different sets are different images
+                own = [column for column in ("source", "path") if column in names.columns]
+                path = pl.concat_str(pl.lit(name), *own, separator="/")
+            ids = pl.col("id") if "id" in names.columns else pl.concat_str(pl.lit(role), path, separator="/")
+            parts.append(names.select(id=ids, path=path, finite="finite", role=pl.lit(role), source=pl.lit(name)))
             files.append(file)
     joined = (
         runner.store.folder
@@ -178,7 +188,7 @@ def open_embeddings(runner: Runner, sets: Mapping[str, Mapping[str, str]]) -> Im
     distinct = rows.unique(["role", "id"], keep="first", maintain_order=True)
     table = distinct.unique("id", keep="first", maintain_order=True).select("id", "vector")
     embedded = Embedded(table, joined, fingerprint_rows(rows.select("id", "vector")) + joined.stem)
-    return Images(distinct.select("id", "role", "source"), rows.select("id", "source", "path"), embedded)
+    return Images(distinct.select("id", "role", "source"), rows.select("id", "source", "path"), embedded).check(sets)
 
 
 def join_files(files: list[Path], joined: Path) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 import polars as pl
 import psutil
 
-from lvd_curate.columns import EXCLUDE, POOL, SEEDS
+from lvd_curate.columns import EXCLUDE, POOL, ROLES, SEEDS
 from lvd_curate.config import BuildConfig
 from lvd_curate.engine.catalogue import Catalogue
 from lvd_curate.engine.executors import available_cores
 from lvd_curate.engine.runner import Runner, allowed_bytes, open_runner
 from lvd_curate.errors import InputError
 from lvd_curate.estimates import FLOAT16, Encoding, Measured, StageCost, estimate
+from lvd_curate.provenance import check_outside
 from lvd_curate.stages import embed, screen
 from lvd_curate.steps import list_inputs, name_inputs
 
@@ -43,6 +44,7 @@ def plan_build(config: BuildConfig, work: Path, sample: int) -> Plan:
     Leaves nothing but the listing in `work`, which the build opens again. Raises InputError as the build would for
     inputs and encoders that cannot be used.
     """
+    check_outside({role: getattr(config, role) for role in ROLES}, "the work folder", work)
     with open_runner(work, config.execution) as runner:
         measured = measure(config, runner, sample)
     workers = config.execution.workers or available_cores()

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,21 @@ def write_provenance(
 
 def check_output(config: BuildConfig, out: Path) -> None:
     """Raise InputError when `out` lies inside an input or is something other than this recipe's dataset."""
-    target = out.resolve()
-    for role in ROLES:
-        for name, place in getattr(config, role).items():
-            if target.is_relative_to(Path(place).resolve()) and Path(place).exists():
-                raise InputError(f"--out {out} lies inside the {role} set {name!r} ({place}); choose another place")
-    if not target.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {target.parent}; make it first")
+    check_outside({role: getattr(config, role) for role in ROLES}, "--out", out)
+    if not out.resolve().parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.resolve().parent}; make it first")
     if out.exists() and read_provenance(out).get("config") != json.loads(json.dumps(config.content())):
         raise InputError(f"{out} exists and is not this recipe's dataset; move it away or choose another --out")
+
+
+def check_outside(sets: Mapping[str, Mapping[str, str]], option: str, target: Path) -> None:
+    """Raise InputError when what is to be written lies inside an input, which would find it there the next time."""
+    for role, named in sets.items():
+        for name, place in named.items():
+            if target.resolve().is_relative_to(Path(place).resolve()) and Path(place).exists():
+                raise InputError(
+                    f"{option} {target} lies inside the {role} set {name!r} ({place}); choose another place"
+                )
 
 
 def check_published(out: Path, fingerprint: str) -> None:
