@@ -34,3 +34,25 @@ def test_weak_copies_are_named_with_their_score(world: Path, tmp_path: Path) -> 
 def test_it_must_be_said_what_to_look_for() -> None:
     with pytest.raises(InputError, match="--against NAME=PATH"):
         build_config(AuditRecipe, given={"dataset": "x"})
+
+
+def test_what_one_audit_left_is_not_taken_for_anothers(world: Path, tmp_path: Path) -> None:
+    for name in ("before", "after"):
+        given = {"dataset": str(world / "test"), "against": {name: str(world / "test")}}
+        assert audit_dataset(build_config(AuditRecipe, given=HERE | given), tmp_path / "w").counts.rows() == [
+            (name, 6, 6)
+        ]
+
+
+def test_a_set_without_a_usable_image_is_told(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.jpg").write_bytes(b"")
+    against = {"bad": str(tmp_path / "bad"), "test": str(world / "test")}
+    config = build_config(AuditRecipe, given=HERE | {"dataset": str(world / "test"), "against": against})
+    assert audit_dataset(config, tmp_path / "work").counts.rows() == [("bad", 0, 0), ("test", 6, 6)]
+
+
+def test_work_stays_out_of_what_is_compared(world: Path) -> None:
+    given = {"dataset": str(world / "pool"), "against": {"test": str(world / "test")}}
+    with pytest.raises(InputError, match=r"--work .* lies inside the exclude set 'test'"):
+        audit_dataset(build_config(AuditRecipe, given=HERE | given), world / "test/work")

@@ -134,3 +134,21 @@ def test_help_is_quick_and_names_both_commands() -> None:
     assert "sample-corpus" in shown.stdout
     loaded = {line.rsplit("|")[-1].strip() for line in shown.stderr.splitlines()}
     assert not loaded & {"torch", "polars", "faiss", "datasets", "numpy", "PIL"}
+
+
+def test_work_that_never_succeeds_is_one_line(curate: Run, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lvd_curate.stages import materialize
+
+    def fail(job: object, schema: object) -> int:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(materialize, "write_shard", fail)
+    code, _, said = curate(*words)
+    assert code == 2
+    assert "MemoryError: no room" in said.splitlines()[-1]
+    assert "Each failed three times" in said
+
+
+def test_where_an_audit_writes_is_looked_at_first(curate: Run, world: Path, tmp_path: Path) -> None:
+    code, _, said = curate("audit", world / "pool", f"--against=t={world / 'test'}", "--out", tmp_path / "no/x.parquet")
+    assert (code, "there is no folder" in said) == (2, True)

@@ -11,6 +11,7 @@ from lvd_curate.config import AuditRecipe
 from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between
 from lvd_curate.engine.artifacts import Workbench, fingerprint_rows
 from lvd_curate.engine.runner import open_runner
+from lvd_curate.provenance import check_outside
 from lvd_curate.stages import screen
 from lvd_curate.steps import ImageSet, embed_images, fingerprint_encoders, look_at, screen_inputs
 
@@ -42,6 +43,7 @@ def audit_dataset(config: AuditRecipe, work: Path) -> Audit:
     An image counts as found when an image of the dataset has the same bytes, is a copy by hash and thumbnail, or, with
     deduplicate.encoder, lies above decontaminate.threshold.
     """
+    check_outside({POOL: {"dataset": config.dataset}, EXCLUDE: config.against}, "--work", work)
     with open_runner(work, config.execution) as runner:
         sets = [ImageSet(EXCLUDE, name, place) for name, place in config.against.items()]
         everything = [ImageSet(POOL, "dataset", config.dataset), *sets]
@@ -59,7 +61,7 @@ def audit_dataset(config: AuditRecipe, work: Path) -> Audit:
         stage = partial(
             find_closest, look_at(screened, others, copies), look_at(screened, data, copies), find_bars(config)
         )
-        inputs = [fingerprint_rows(usable.select("row", "id")), *described]
+        inputs = [fingerprint_rows(usable.select("row", "id", "role", "source")), *described]
         closest, _ = runner.table("audit", stage, VERSION, [config.deduplicate, config.decontaminate], inputs)
         paths = screened.catalogue.table(["path"])
         found = (
@@ -69,9 +71,11 @@ def audit_dataset(config: AuditRecipe, work: Path) -> Audit:
             .rename({"source": "set"})
             .select(FOUND.names())
         )
-        hits = found.group_by("set").len("found")
-        counts = others.group_by(set="source", maintain_order=True).len("images").join(hits, on="set", how="left")
-        return Audit(found, counts.with_columns(pl.col("found").fill_null(0)))
+        counts = pl.DataFrame({"set": list(config.against)})
+        for name, column in (("images", others["source"]), ("found", found["set"])):
+            counted = column.rename("set").value_counts(name=name)
+            counts = counts.join(counted, on="set", how="left", maintain_order="left")
+        return Audit(found, counts.with_columns(pl.col("images", "found").fill_null(0)))
 
 
 def find_bars(config: AuditRecipe) -> CopyBars:

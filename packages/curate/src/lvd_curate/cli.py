@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from lvd_curate.errors import InputError
+from lvd_curate.errors import InputError, ShardsFailed
 
 UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 UNUSABLE_PLACE |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
@@ -185,11 +185,14 @@ def audit_command(
     from lvd_curate.audit import audit_dataset
     from lvd_curate.engine.artifacts import write_table
 
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
     result = audit_dataset(config, work)
     if out is not None:
         write_table(result.found, out)
     for name, images, found in result.counts.select("set", "images", "found").rows():
-        typer.echo(f"{name}: {found:,} of {images:,} images have a copy in {dataset} ({100 * found / images:.2f} %)")
+        share = f"({100 * found / images:.2f} %)" if images else "(no image of it is usable: nothing was compared)"
+        typer.echo(f"{name}: {found:,} of {images:,} images have a copy in {dataset} {share}")
 
 
 @app.command("explain")
@@ -268,6 +271,8 @@ def main() -> None:
         app()
     except InputError as error:
         fail(str(error))
+    except ShardsFailed as error:
+        fail(f"{error}. Each failed three times; all others are finished. Give the same command again")
     except OSError as error:
         if error.errno not in UNUSABLE_PLACE:
             raise
