@@ -139,3 +139,10 @@ def test_faces_at_edges_larger_than_the_image_or_without_extent() -> None:
     assert (corner[28:, 37:] != decode(data)[28:, 37:]).any()
     point = {"left": 0.5, "top": 0.5, "width": 0.0, "height": 0.0}
     np.testing.assert_array_equal(decode(blur_faces(data, [point])), decode(data))
+
+
+def test_a_file_that_ends_too_early_is_blurred_as_far_as_it_goes() -> None:
+    data = encode(draw_noise(), "JPEG", quality=95)
+    after = decode(blur_faces(data[: len(data) * 3 // 4], [FACE]))
+    inside, _ = split(after.shape, FACE)
+    assert after[inside].std() < 15

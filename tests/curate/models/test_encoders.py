@@ -196,3 +196,12 @@ def test_a_missing_head_that_the_feature_does_not_use_changes_nothing(tmp_path: 
         load_encoder.cache_clear()
         prints.add(load_encoder(str(tmp_path), "cpu").fingerprint())
     assert len(prints) == 1
+
+
+def test_the_fingerprint_follows_what_weights_do_not_tell(encoder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = shutil.copytree(encoder, tmp_path / "other")
+    shape = json.loads((other / "config.json").read_text()) | {"num_attention_heads": 4}
+    (other / "config.json").write_text(json.dumps(shape))
+    assert load_encoder(str(other), "cpu").fingerprint() != load_encoder(str(encoder), "cpu").fingerprint()

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
-from lvd_curate.inputs.images import open_image, to_rgb
+from lvd_curate.inputs.images import open_image, to_rgb, tolerance
 
 GROWTH = 0.15  # of a box's width and height, added on every side: detectors draw them tight
 FADE = 0.10  # of the grown box, on every side: the blur goes over into the image, no edge to learn from
@@ -33,7 +33,15 @@ def blur_faces(data: bytes, faces: Sequence[Mapping[str, float]]) -> bytes:
     image is stored upright and alone: further frames and all metadata but the colour profile go, since either may show
     the same face (cameras store a preview).
     """
-    with open_image(data, max_pixels=None) as source:
+    try:
+        return blur_decoded(data, faces, truncated=False)
+    except Exception:  # in the order of `decode_rgb`, from whose pixels the faces are
+        return blur_decoded(data, faces, truncated=True)
+
+
+def blur_decoded(data: bytes, faces: Sequence[Mapping[str, float]], *, truncated: bool) -> bytes:
+    """Blur faces, tolerating a file that ends too early or not."""
+    with tolerance(truncated), open_image(data, max_pixels=None) as source:
         upright = ImageOps.exif_transpose(source)
         image = upright if upright.mode in MODES else to_rgb(upright)
         blurred = Image.fromarray(np.asarray(image))  # a copy of the pixels alone

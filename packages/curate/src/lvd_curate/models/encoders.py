@@ -6,6 +6,7 @@ SPEC is a Model v1 folder or a run folder (its `model/`), `transformers:ID_OR_DI
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TORCHSCRIPT_SIDE = 320  # a file of operators brings no preprocessing; SSCD's authors squash to 320x320
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNUSED = ("pooler.", "classifier.", "embeddings.mask_token")  # not in a class token; without one the pooler counts
+UNTOLD = ("_name_or_path", "transformers_version", "id2label", "label2id")  # of a config: changes no feature
 WAYS = (
     "a Model v1 folder or a run folder with model/, transformers:ID_OR_DIR, open_clip:NAME/TAG_OR_FILE, "
     "timm:NAME[/FILE], torchscript:FILE or onnx:FILE"
@@ -37,7 +39,7 @@ class Encoder:
     model: nn.Module
     preprocess: Callable[[Sequence[Image.Image]], torch.Tensor]  # RGB images -> pixels [B, 3, H, W]
     extract: Callable[[torch.Tensor], torch.Tensor]  # pixels [B, 3, H, W] -> features [B, D]
-    description: str  # of the preprocessing, for the fingerprint
+    description: str  # of shape and preprocessing, for the fingerprint
     device: torch.device
 
     @torch.inference_mode()
@@ -50,7 +52,7 @@ class Encoder:
         return unit.cpu().numpy().astype(np.float16)
 
     def fingerprint(self) -> str:
-        """Hash the weights and the preprocessing: equal fingerprints give equal embeddings on one kind of machine."""
+        """Hash weights, shape and preprocessing: equal fingerprints give equal embeddings on one kind of machine."""
         digest = hashlib.sha256(self.description.encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
@@ -119,7 +121,9 @@ def load_transformers(name: str, device: torch.device) -> Encoder:
         output = model(pixel_values=pixels)
         return output.last_hidden_state[:, 0] if has_cls else output.pooler_output.flatten(1)
 
-    return Encoder(model, preprocess, extract, processor.to_json_string(), device)
+    shape = {key: value for key, value in model.config.to_dict().items() if key not in UNTOLD}
+    description = f"{json.dumps(shape, sort_keys=True, default=str)} {processor.to_json_string()}"
+    return Encoder(model, preprocess, extract, description, device)
 
 
 def settle_missing(name: str, model: nn.Module, found: Mapping[str, Any], unused: tuple[str, ...]) -> None:
@@ -150,7 +154,7 @@ def load_open_clip(name: str, device: torch.device) -> Encoder:
         raise InputError(f"encoder 'open_clip:{name}' names no weights; write open_clip:NAME/TAG_OR_FILE")
     model, _, transform = open_clip.create_model_and_transforms(architecture, pretrained=weights)
     model = model.eval().to(device)
-    return Encoder(model, stack_with(transform), model.encode_image, str(transform), device)
+    return Encoder(model, stack_with(transform), model.encode_image, f"{architecture} {transform}", device)
 
 
 def load_timm(name: str, device: torch.device) -> Encoder:
@@ -162,7 +166,7 @@ def load_timm(name: str, device: torch.device) -> Encoder:
     model = timm.create_model(architecture, pretrained=not file, checkpoint_path=file, num_classes=0)
     model = model.eval().to(device)
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
-    return Encoder(model, stack_with(transform), model, str(transform), device)
+    return Encoder(model, stack_with(transform), model, f"{architecture} {transform}", device)
 
 
 def load_torchscript(file: str, device: torch.device) -> Encoder:
