@@ -318,3 +318,26 @@ def test_killed_for_real_and_with_other_workers_the_bytes_are_the_same(
     assert finished.returncode == 0, finished.stderr
     assert build_lvd(config, tmp_path / "inline")
     assert read_tree(tmp_path / "out") == read_tree(tmp_path / "inline")
+
+
+def test_an_excluded_image_guards_though_its_copy_in_the_pool_is_unsafe(
+    config: BuildConfig, world: Path, tmp_path: Path
+) -> None:
+    from lvd_curate.copy_detection.hashing import content_id
+    from lvd_curate.engine.runner import open_runner
+    from lvd_curate.lineage import list_drops
+    from lvd_curate.pipeline import Build, load_models
+
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for name in ("00.jpg", "01.jpg"):
+        (pool / name).write_bytes((world / "pool/a" / name).read_bytes())
+    leaked = (world / "test/200.jpg").read_bytes()
+    (pool / "same.jpg").write_bytes(leaked)
+    Image.open(io.BytesIO(leaked)).save(pool / "weak.jpg", quality=60)
+    config = replace(config, pool={"pool": str(pool)})
+    with open_runner(tmp_path / "work", config.execution) as runner:
+        build = Build(config, runner, load_models(config, runner))
+        unsafe = list_drops(pl.DataFrame({"id": [content_id(leaked)]}), "moderate", "nsfw")
+        clean = build.remove_copies(build.screen_inputs(), unsafe)
+    assert clean.touches["id"].to_list() == [content_id((pool / "weak.jpg").read_bytes())]

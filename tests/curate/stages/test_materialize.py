@@ -141,3 +141,16 @@ def test_bytes_are_checked_before_they_are_blurred(world: Path, tmp_path: Path) 
     )
     with pytest.raises(InputError, match=r"a\.jpg changed while the dataset was built"):
         build_group(rows, dataset_schema())
+
+
+def test_tables_are_left_alone_when_all_shards_are_there(world: Path, tmp_path: Path) -> None:
+    packed = [{"bytes": file.read_bytes(), "path": None} for file in sorted((world / "pool/a").iterdir())]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"image": packed}), tmp_path / "in/part.parquet")
+    listing = pl.concat(list_images("pool", "p", str(tmp_path / "in"), tmp_path))
+    columns = ("path", "file", "item", "size", "stamp", "fault")
+    rows = rows_of(world / "pool/a").sort("path").with_columns(listing.select(columns))
+    shard_bytes = int(rows["bytes"].sum()) // 2
+    done = write(rows, tmp_path / "out", shard_bytes)
+    (tmp_path / "in/part.parquet").unlink()
+    assert write(rows, tmp_path / "out", shard_bytes) == [count for count in done if count != 30]

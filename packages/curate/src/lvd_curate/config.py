@@ -194,7 +194,7 @@ class MaterializeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """How the work is done. Nothing here changes a byte of the dataset."""
+    """How the work is done. Nothing here but `set_aside` changes a byte of the dataset."""
 
     engine: str = (
         "processes"  # or inline: all in this process; or ray: a cluster, all of whose nodes see the same files
@@ -210,7 +210,7 @@ class ExecutionConfig:
         require(self.engine in engines, f"execution.engine={self.engine}: one of {', '.join(engines)}")
         require(self.workers >= 0, f"execution.workers={self.workers}: 0 (one per core) or more")
         require(self.device in ("auto", "cpu", "cuda"), f"execution.device={self.device}: auto, cpu or cuda")
-        require(self.max_ram_gb >= 0, f"execution.max_ram_gb={self.max_ram_gb}: 0 (half of what is free) or more")
+        require(0 <= self.max_ram_gb < 1e9, f"execution.max_ram_gb={self.max_ram_gb}: 0 (half of what is free) or more")
         require(
             self.ray_address is None or self.engine == "ray",
             "execution.ray_address is given, so say execution.engine=ray",

@@ -73,7 +73,7 @@ def build_lineage(
         ),
         when(pl.col("copy"), pl.lit("screen"), pl.lit("exact copy"), pl.col("id"), pl.lit(1.0)),
         when(seed & (not include_seeds), pl.lit("materialize"), pl.lit("seed: left out by materialize.include_seeds")),
-        when(pl.col("id").is_in(kept.to_list()), pl.lit("materialize"), NULL),
+        when(pl.col("id").is_in(kept.implode()), pl.lit("materialize"), NULL),
         when(pl.lit(True), pl.col("stage"), pl.col("reason"), pl.col("partner"), pl.col("score")),
     )
     first = pl.concat(drops).unique("id", keep="first", maintain_order=True)

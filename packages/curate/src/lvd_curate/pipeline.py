@@ -158,15 +158,16 @@ class Build:
             return None
         usable = pl.col("reason").is_null() & ~pl.col("copy") & (pl.col("role") != EXCLUDE)
         images = screened.files.filter(usable)
-        return moderate_images(self.runner, screened, images, knobs, self.models, self.config.execution.device)
+        models = {knob: found for knob, found in self.models.items() if knob in ("nsfw", "faces")}
+        return moderate_images(self.runner, screened, images, knobs, models, self.config.execution.device)
 
     def remove_copies(self, screened: Screened, unsafe: pl.DataFrame) -> Clean:
         """Embed, deduplicate, decontaminate: one image per component, none that touches an excluded set."""
         config, include_seeds = self.config, self.config.materialize.include_seeds
         usable = screened.files.filter(pl.col("reason").is_null() & ~pl.col("copy"))
-        usable = usable.join(unsafe, on="id", how="anti", maintain_order="left")
         is_seed = pl.col("role") == SEEDS
         own = usable.filter(pl.col("role") != EXCLUDE).with_columns(is_seed=is_seed)
+        own = own.join(unsafe, on="id", how="anti", maintain_order="left")
         references = usable.filter(pl.col("role") == EXCLUDE)
         semantic = self.embed("embed", screened, own, config.embed.encoder)
         mine = own if include_seeds else own.filter(~is_seed)
@@ -281,5 +282,7 @@ class Build:
         for name, table in tables.items():
             write_table(table, folder / FOLDER / f"{name}.parquet")
         shown = choose_shown(open_story(folder))
-        blurred = moderated if self.config.moderate.blur_faces else None
+        blurred = None
+        if moderated is not None and self.config.moderate.blur_faces:
+            blurred = moderated.drop_nulls("faces")  # where no model could look, nothing is shown
         write_previews(shown, screened, folder / FOLDER / "previews.parquet", blurred=blurred)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lvd_curate.columns import POOL, ROLES, SCREENED, SEEDS
+from lvd_curate.columns import EXCLUDE, POOL, ROLES, SCREENED, SEEDS
 from lvd_curate.config import (
     BuildConfig,
     ClusterConfig,
@@ -27,6 +27,7 @@ from lvd_curate.engine.catalogue import Catalogue, store_listing
 from lvd_curate.engine.runner import Runner
 from lvd_curate.engine.shards import ShardStage
 from lvd_curate.errors import InputError
+from lvd_curate.inputs.embeddings_file import PREFIX
 from lvd_curate.stages import cluster, decontaminate, deduplicate, embed, ingest, moderate, rebalance, retrieve, screen
 from lvd_curate.vectors import Vectors
 
@@ -99,6 +100,11 @@ def screen_inputs(runner: Runner, sets: Sequence[ImageSet], knobs: ScreenConfig,
         if len(mine) and mine["reason"].null_count() == 0:
             first = catalogue.load(mine["row"].head(1).to_numpy())["path"][0]
             raise InputError(f"the {role} hold no usable image: {first} is {mine['reason'][0]}, and so on")
+    for (name,), mine in files.filter(pl.col("role") == EXCLUDE).group_by("source", maintain_order=True):
+        if mine["reason"].null_count() == 0:
+            logger.warning(
+                "screen: excluded set %r has no usable image (%s): nothing is compared", name, mine["reason"][0]
+            )
     files = screen.find_exact_copies(files, seeds_first=seeds_first)
     return Screened(catalogue, files, screened.matrix(THUMBNAIL))
 
@@ -148,6 +154,8 @@ def embed_images(
     pieces = screened.catalogue.pieces(distinct["row"].to_numpy())
     config = [knobs.batch_size, knobs.precision]
     inputs = [fingerprint_rows(distinct.select("id", "row")), weights]
+    if spec.startswith(PREFIX):  # ready-made embeddings may go by these names
+        inputs.append(screened.catalogue.fingerprint(["source", "path"]))
     artifact = runner.shards(name, stage, pieces, embed.VERSION, config, inputs)
     table = artifact.table().with_row_index("vector").filter(EMBEDDING)
     return Embedded(

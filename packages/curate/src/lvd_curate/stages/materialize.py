@@ -30,14 +30,15 @@ def materialize(images: pl.DataFrame, folder: Path, shard_bytes: int, executor: 
     schema = dataset_schema()
     (folder / "data").mkdir(parents=True, exist_ok=True)
     shards = split_by_bytes(images.sort("id"), shard_bytes)
+    names = [f"train-{number:05d}-of-{len(shards):05d}.parquet" for number in range(len(shards))]
+    files = [folder / "data" / name for name in names]
     unpacked = folder.with_name(f"{folder.name}-unpacked")
     packed = pl.col("item").is_not_null() & pl.col("size").is_null()  # in Parquet and Arrow files
     tables = images.filter(packed)
-    if len(shards) > 1 and len(tables):
+    if len(shards) > 1 and len(tables) and not all(file.exists() for file in files):
         images = pl.concat([images.filter(~packed), *unpack_tables(tables, unpacked, executor, track)])
         shards = split_by_bytes(images.sort("id"), shard_bytes)
-    names = [f"train-{number:05d}-of-{len(shards):05d}.parquet" for number in range(len(shards))]
-    jobs = [(shard, folder / "data" / name) for shard, name in zip(shards, names, strict=True)]
+    jobs = list(zip(shards, files, strict=True))
     with track("materialize", len(images), len(shards)) as advance:
         for count in executor.map(partial(write_shard, schema=schema), jobs):
             advance(count, 0)
