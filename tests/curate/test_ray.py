@@ -14,7 +14,10 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_ray_cluster_builds_the_same_bytes(world: Path, encoder: Path, tmp_path: Path) -> None:
+def test_a_ray_cluster_builds_the_same_bytes(
+    world: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # nobody asked for that one
     sets = {
         "pool": {"p": str(world / "pool")},
         "seeds": {"s": str(world / "seeds")},

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from lvd_curate.config import ScreenConfig
+from lvd_curate.engine import artifacts
 from lvd_curate.engine.artifacts import (
     Artifact,
     ArtifactStore,
@@ -102,3 +103,10 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
         pass
     with lock_folder(tmp_path):
         assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_rows_are_hashed_alike_however_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pl.DataFrame({"id": ["a", "", None, "d,e"], "data": [b"1", b"2", None, b""]})
+    whole = fingerprint_rows(table)
+    monkeypatch.setattr(artifacts, "HASHED", 3)
+    assert fingerprint_rows(table) == whole

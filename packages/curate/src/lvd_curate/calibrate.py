@@ -15,7 +15,7 @@ from lvd_curate.columns import SCREENED
 from lvd_curate.config import DeduplicateConfig, ScreenConfig
 from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between
 from lvd_curate.copy_detection.planted import EDITS, plant_copy
-from lvd_curate.engine.artifacts import Workbench
+from lvd_curate.engine.artifacts import Workbench, fingerprint_rows
 from lvd_curate.errors import InputError
 from lvd_curate.inputs.images import decode_rgb
 from lvd_curate.stages.screen import screen_file
@@ -121,6 +121,7 @@ def stack_vectors(looks: pl.DataFrame) -> np.ndarray:
 
 def score_hashes(looks: pl.DataFrame, config: DeduplicateConfig, bench: Workbench) -> pl.DataFrame:
     """Return (number, edit, original, score) of the pairs that hashes and thumbnails propose."""
+    bench = bench._replace(folder=bench.folder / fingerprint_rows(looks.select("id"))[:16])  # of these images alone
     bench.folder.mkdir(parents=True, exist_ok=True)
     thumbnails = bench.folder / "thumbnail.npy"
     np.save(thumbnails, np.frombuffer(b"".join(looks["thumbnail"]), dtype=np.uint8).reshape(len(looks), -1))

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from lvd_curate.errors import InputError
 
+HASHED = 1 << 16  # rows of a table that are text at a time while it is hashed
 PIECES = "pieces"  # what a stage needs while it works, inside the folder it builds
 
 
@@ -99,9 +100,12 @@ def compute_fingerprint(*parts: object) -> str:
 
 
 def fingerprint_rows(table: pl.DataFrame) -> str:
-    """Hash a table's values, whatever their order in memory; bytes count as hexadecimal."""
-    plain = table.with_columns(cs.binary().bin.encode("hex"))
-    return hashlib.sha256(plain.write_csv().encode()).hexdigest()
+    """Hash a table's names and values, row by row in their order; bytes count as hexadecimal."""
+    digest = hashlib.sha256()
+    for start in range(0, max(1, len(table)), HASHED):
+        plain = table[start : start + HASHED].with_columns(cs.binary().bin.encode("hex"))
+        digest.update(plain.write_csv(include_header=start == 0).encode())
+    return digest.hexdigest()
 
 
 def write_table(table: pl.DataFrame, file: Path) -> None:
@@ -128,7 +132,8 @@ def publish_folder(draft: Path, path: Path) -> None:
     """Rename a complete folder into place, after removing what a killed writer may have left in it."""
     for stray in draft.rglob(".*.tmp"):
         stray.unlink()
-    sync_folder(draft)
+    for folder in (*(entry for entry in draft.rglob("*") if entry.is_dir()), draft):
+        sync_folder(folder)
     os.rename(draft, path)
     sync_folder(path.parent)
 

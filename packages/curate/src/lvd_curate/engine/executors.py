@@ -103,11 +103,20 @@ class RayExecutor:
         self.ray = ray
         cores = None if address else workers or available_cores()
         try:
-            ray.init(address, num_cpus=cores, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+            # "local": never the cluster that an environment variable happens to name
+            ray.init(
+                address or "local",
+                num_cpus=cores,
+                ignore_reinit_error=True,
+                log_to_driver=False,
+                include_dashboard=False,
+            )
         except Exception as error:  # refused, unreachable, another version: Ray has an exception for each
             raise InputError(f"execution.ray_address={address}: no Ray cluster answers ({error})") from error
         there = ray.cluster_resources()
         self.workers = workers or int(there.get("CPU", 1))
+        # A cluster with more cores than workers asked for runs whatever it is given.
+        self.ahead = self.workers if self.workers < there.get("CPU", 1) else AHEAD * self.workers
         # Every task may use a GPU, so the workers share them evenly.
         self.gpus = 0.0 if device == "cpu" else min(1.0, there.get("GPU", 0) / self.workers)
 
@@ -120,7 +129,7 @@ class RayExecutor:
     def map(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
         """Yield function(shard) for every shard that works, in order; raise ShardsFailed at the end for the others."""
         task: Any = self.ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=0)(attempt)
-        return run_all(lambda shard: task.remote(function, shard).future(), shards, ahead=AHEAD * self.workers)
+        return run_all(lambda shard: task.remote(function, shard).future(), shards, ahead=self.ahead)
 
 
 def attempt(function: Callable[[Shard], Result], shard: Shard) -> Result:
