@@ -73,3 +73,9 @@ def test_recall_that_costs_nothing_buys_distance_to_strangers() -> None:
 def test_one_image_is_too_few(tmp_path: Path, jpeg: Callable[..., bytes]) -> None:
     with pytest.raises(InputError, match="at least 2 usable images, and the sample has 1"):
         calibrate([jpeg(fine_picture(0))], None, DeduplicateConfig(), Workbench(tmp_path, InlineExecutor(), 10**9))
+
+
+def test_ready_made_vectors_say_nothing_of_copies_planted_now(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path, InlineExecutor(), 10**9)
+    with pytest.raises(InputError, match="give a model"):
+        calibrate([b"1", b"2"], "embeddings:x.npy", DeduplicateConfig(), bench)

@@ -17,6 +17,7 @@ from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_betwee
 from lvd_curate.copy_detection.planted import EDITS, plant_copy
 from lvd_curate.engine.artifacts import Workbench, fingerprint_rows
 from lvd_curate.errors import InputError
+from lvd_curate.inputs.embeddings_file import PREFIX
 from lvd_curate.inputs.images import decode_rgb
 from lvd_curate.stages.screen import screen_file
 
@@ -38,7 +39,14 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    sample: Sequence[bytes], encoder: str | None, config: DeduplicateConfig, bench: Workbench, *, random_seed: int = 0
+    sample: Sequence[bytes],
+    encoder: str | None,
+    config: DeduplicateConfig,
+    bench: Workbench,
+    *,
+    precision: str = "fp32",
+    device: str = "cpu",
+    random_seed: int = 0,
 ) -> Calibration:
     """Plant copies of sampled images (bytes that passed screening), and measure precision and recall per threshold.
 
@@ -48,9 +56,12 @@ def calibrate(
     """
     if len(sample) < 2:
         raise InputError(f"calibration needs at least 2 usable images, and the sample has {len(sample)}")
+    if encoder is not None and encoder.startswith(PREFIX):
+        raise InputError(f"deduplicate.encoder={encoder} has no vectors of copies planted now; give a model")
     starts = range(0, len(sample), PIECE)
     pieces = [(start, sample[start : start + PIECE]) for start in starts]
-    looks = pl.concat(bench.executor.map(partial(look_at_piece, encoder=encoder, random_seed=random_seed), pieces))
+    look = partial(look_at_piece, encoder=encoder, precision=precision, device=device, random_seed=random_seed)
+    looks = pl.concat(bench.executor.map(look, pieces))
     if encoder is None:
         scores, thresholds = score_hashes(looks, config, bench), LIKENESSES
     else:
@@ -69,7 +80,9 @@ COLUMNS = {
 }
 
 
-def look_at_piece(piece: tuple[int, Sequence[bytes]], encoder: str | None, random_seed: int) -> pl.DataFrame:
+def look_at_piece(
+    piece: tuple[int, Sequence[bytes]], encoder: str | None, precision: str, device: str, random_seed: int
+) -> pl.DataFrame:
     """Plant copies of some images; return (number, edit, SCREENED, vector), the original with a null edit first."""
     start, files = piece
     rows, data = [], []
@@ -84,20 +97,20 @@ def look_at_piece(piece: tuple[int, Sequence[bytes]], encoder: str | None, rando
     named = pl.DataFrame(rows, schema={"number": pl.Int64, "edit": pl.String}, orient="row")
     vectors: list[bytes | None] = [None] * len(data)
     if encoder is not None:
-        vectors = [row.tobytes() for row in embed_files(data, encoder)]
+        vectors = [row.tobytes() for row in embed_files(data, encoder, precision, device)]
     return pl.concat([named, screened], how="horizontal").with_columns(vector=pl.Series(vectors, dtype=pl.Binary))
 
 
-def embed_files(files: Sequence[bytes], encoder: str) -> np.ndarray:
+def embed_files(files: Sequence[bytes], encoder: str, precision: str, device: str) -> np.ndarray:
     """Return unit vectors float16 [N, D]."""
     import torch
 
     from lvd_curate.models.encoders import load_encoder
 
     torch.set_num_threads(1)
-    model = load_encoder(encoder, "cpu")
+    model = load_encoder(encoder, device)
     batches = [files[start : start + 32] for start in range(0, len(files), 32)]
-    return np.concatenate([model.embed([decode_rgb(data) for data in batch], "fp32") for batch in batches])
+    return np.concatenate([model.embed([decode_rgb(data) for data in batch], precision) for batch in batches])
 
 
 def score_vectors(looks: pl.DataFrame) -> pl.DataFrame:

@@ -32,7 +32,15 @@ def calibrate_pool(config: DedupRecipe, out: Path, sample: int, random_seed: int
             fingerprint_encoders(runner, [encoder], config.execution.device)
         chosen, data = draw_sample(runner, config, sample, random_seed)
         bench = Workbench(runner.store.folder / "planted", runner.executor, runner.max_bytes)
-        found = calibrate(data, encoder, config.deduplicate, bench, random_seed=random_seed)
+        found = calibrate(
+            data,
+            encoder,
+            config.deduplicate,
+            bench,
+            precision=config.embed.precision,
+            device=config.execution.device,
+            random_seed=random_seed,
+        )
         paths = chosen["path"]
         suspects = found.suspects.with_columns(first=paths.gather(found.suspects["first"]))
         found = found._replace(suspects=suspects.with_columns(second=paths.gather(found.suspects["second"])))
