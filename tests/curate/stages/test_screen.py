@@ -1,6 +1,8 @@
+import errno
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import ScreenConfig
@@ -78,3 +80,10 @@ def test_files_set_aside_have_the_error_as_their_reason() -> None:
     table = set_aside(pl.DataFrame({"path": ["a", "b"]}), "no memory")
     assert table.schema == SCREENED
     assert table["reason"].to_list() == ["set aside: no memory"] * 2
+
+
+def test_a_failing_mount_is_no_files_fate() -> None:
+    knobs = ScreenConfig()
+    assert screen_file(OSError(errno.EIO, "Input/output error"), knobs)[5] == "unreadable: Input/output error"
+    with pytest.raises(OSError, match="Stale"):
+        screen_file(OSError(errno.ESTALE, "Stale file handle"), knobs)

@@ -1,5 +1,7 @@
 """Screen: read every file once; keep its id, size and perceptual hash, or the reason why it is no usable image."""
 
+import errno
+
 import polars as pl
 
 from lvd_curate.columns import EXCLUDE, SCREENED, SEEDS
@@ -9,6 +11,8 @@ from lvd_curate.inputs.images import UnusableImage, decode_thumbnail
 from lvd_curate.inputs.locations import read_bytes
 
 VERSION = 3
+# Of an OSError: the mount or the machine fails, not the file. Written down as its fate, it would outlast the failure.
+PASSING = {errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
@@ -18,8 +22,10 @@ def screen(listing: pl.DataFrame, config: ScreenConfig) -> pl.DataFrame:
 
 
 def screen_file(data: bytes | OSError, config: ScreenConfig) -> tuple[object, ...]:
-    """Return the SCREENED values of one file."""
+    """Return the SCREENED values of one file; raise the OSErrors that say nothing about the file itself."""
     if isinstance(data, OSError):
+        if data.errno in PASSING:
+            raise data
         return None, None, None, None, None, f"unreadable: {describe_error(data)}", None, None, None
     identity, size = content_id(data), len(data)
     try:
