@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +19,9 @@ from torch import Tensor, nn
 
 from lvd_pretrain import __version__
 from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.layouts import to_hugging_face
 from lvd_pretrain.publish import publish
 from lvd_pretrain.vit import NORM_EPS
-
-RENAMES = (  # official name -> Hugging Face name, tried in order
-    (r"^(cls_token|mask_token|register_tokens)$", r"embeddings.\1"),
-    (r"^pos_embed$", "embeddings.position_embeddings"),
-    (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
-    (r"^norm\.", "layernorm."),
-    (r"^blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
-    (r"^blocks\.(\d+)\.ls([12])\.gamma$", r"encoder.layer.\1.layer_scale\2.lambda1"),
-    (r"^blocks\.(\d+)\.mlp\.w12\.", r"encoder.layer.\1.mlp.weights_in."),
-    (r"^blocks\.(\d+)\.mlp\.w3\.", r"encoder.layer.\1.mlp.weights_out."),
-    (r"^blocks\.(\d+)\.", r"encoder.layer.\1."),
-)
-
-
-def hugging_face_state(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone's weights under Hugging Face's names, qkv split in three, float32 on the CPU."""
-    state = {}
-    for name, tensor in official.items():
-        tensor = tensor.detach().float().cpu().contiguous()
-        qkv = re.match(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)$", name)
-        if qkv:
-            for part, chunk in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                state[f"encoder.layer.{qkv[1]}.attention.attention.{part}.{qkv[2]}"] = chunk.contiguous()
-            continue
-        for pattern, replacement in RENAMES:
-            renamed, count = re.subn(pattern, replacement, name)
-            if count:
-                state[renamed] = tensor
-                break
-        else:
-            raise AssertionError(f"no Hugging Face name for {name}")
-    return state
 
 
 def hugging_face_config(config: PretrainConfig) -> dict[str, Any]:
@@ -125,9 +92,10 @@ def export_model(run: Path, step: int, teacher: nn.ModuleDict, config: PretrainC
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(hugging_face_state(teacher["backbone"].state_dict()), partial / "model.safetensors", {"format": "pt"})
+    backbone = {key: _on_disk(tensor) for key, tensor in teacher["backbone"].state_dict().items()}
+    save_file(to_hugging_face(backbone), partial / "model.safetensors", {"format": "pt"})
     heads = {
-        f"{name}.{key}": tensor.detach().float().cpu().contiguous()
+        f"{name}.{key}": _on_disk(tensor)
         for name, head in teacher.items()
         if name != "backbone"
         for key, tensor in head.state_dict().items()
@@ -144,6 +112,10 @@ def export_model(run: Path, step: int, teacher: nn.ModuleDict, config: PretrainC
     link.symlink_to(target.relative_to(run))
     os.replace(link, run / "model")
     return target
+
+
+def _on_disk(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().cpu().contiguous()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
