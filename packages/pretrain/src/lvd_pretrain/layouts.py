@@ -1,7 +1,7 @@
 """One backbone under three sets of names: the official layout (ours), Hugging Face's and timm's.
 
-Tensors change their names and cuts, never their values: official -> Hugging Face -> official is bit for bit. timm has no
-mask token, and with registers it holds cls_token and its position embedding as one sum; what comes back from there
+Tensors change their names and cuts, never their values: official -> Hugging Face -> official is bit for bit. timm has
+no mask token, and with registers it holds cls_token and its position embedding as one sum; what comes back from there
 gives the same tokens.
 """
 

@@ -7,6 +7,7 @@ blocks with LayerScale; stochastic depth drops whole samples from a branch and s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -146,6 +147,31 @@ def sample_rows(layout: Layout, rate: float, device: torch.device) -> tuple[Tens
     return torch.cat(rows), kept, torch.cat(scales)
 
 
+def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], offset: float, antialias: bool) -> Tensor:
+    """Bicubic resize of a square grid's position embedding; the cls token's row stays.
+
+    Args:
+        embedding: [1, 1 + n * n, D], cls first.
+        grid: patches wanted, (height, width).
+        offset: above 0, the grid is resized by a slightly larger scale factor, which also shifts the sampling
+            coordinates (released models without registers: 0.1); at 0 it is resized by size.
+        antialias: low-pass filter before shrinking, for offset 0 (released models with registers).
+
+    Returns:
+        float32 [1, 1 + height * width, D].
+    """
+    side = math.isqrt(embedding.shape[1] - 1)
+    cls, patches = embedding.float().split([1, side**2], dim=1)
+    square = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # [1, D, side, side]
+    if offset:
+        scale = ((grid[0] + offset) / side, (grid[1] + offset) / side)
+        resized = F.interpolate(square, scale_factor=scale, mode="bicubic")
+    else:
+        resized = F.interpolate(square, size=grid, mode="bicubic", antialias=antialias)
+    assert resized.shape[-2:] == grid, f"position embedding became {tuple(resized.shape[-2:])}"
+    return torch.cat([cls, resized.flatten(2).transpose(1, 2)], dim=1)
+
+
 class VisionTransformer(nn.Module):
     """DINOv2's backbone.
 
@@ -177,25 +203,13 @@ class VisionTransformer(nn.Module):
         init_linears(self, self.config.init_std)
 
     def position_embedding(self, height: int, width: int) -> Tensor:
-        """The embedding resized to a grid of height x width patches, float32 [1, 1 + height * width, D].
-
-        With `pos_embed_offset` the grid is resized by a slightly larger scale factor, which also shifts the sampling
-        coordinates (released models without registers); without, by size, with or without antialias.
-        """
+        """The embedding at a grid of height x width patches, [1, 1 + height * width, D]."""
         if (height, width) == (self.grid, self.grid):
             return self.pos_embed
-        cls, patches = self.pos_embed.float().split([1, self.grid**2], dim=1)
-        square = patches.unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # [1, D, grid, grid]
-        offset = self.config.pos_embed_offset
-        if offset:
-            scale = ((height + offset) / self.grid, (width + offset) / self.grid)
-            resized = F.interpolate(square, scale_factor=scale, mode="bicubic")
-        else:
-            resized = F.interpolate(
-                square, size=(height, width), mode="bicubic", antialias=self.config.pos_embed_antialias
-            )
-        assert resized.shape[-2:] == (height, width), f"position embedding became {tuple(resized.shape[-2:])}"
-        return torch.cat([cls, resized.flatten(2).transpose(1, 2)], dim=1)
+        config = self.config
+        return resize_position_embedding(
+            self.pos_embed, (height, width), config.pos_embed_offset, config.pos_embed_antialias
+        )
 
     def embed(self, images: Tensor, masks: Tensor | None) -> Tensor:
         """Images [B, 3, H, W] and bool masks [B, N] -> input tokens [B, 1 + R + N, D] (cls, registers, patches)."""
