@@ -74,3 +74,27 @@ def test_nothing_but_broken_images_and_too_few_images_are_named(tiny, tmp_path):
         CropDataset(open_images(config.data), config)[0]
     with pytest.raises(InputError, match=r"5 images.*at most 2"):
         build_loader(open_images(config.data), config, 0, 0, 2)
+
+
+def test_weights_mix_sources_and_unknown_or_forgotten_ones_are_named(tiny, images):
+    paths = f"data.paths={{a: '{images / 'part_0'}', b: '{images / 'part_1'}'}}"
+
+    def dataset(*words):
+        config = tiny("data.path=''", paths, *words)
+        return CropDataset(open_images(config.data), config)
+
+    order = dataset("data.weights={a: 3, b: 1}").order
+    drawn = [order(position) < 8 for position in range(2000)]
+    assert 0.7 < sum(drawn) / len(drawn) < 0.8
+    only = dataset("data.weights={a: 0, b: 2}").order
+    assert {only(position) for position in range(8 * 4)} == set(range(8, 16))
+    for words, said in (
+        ("{a: 1, c: 1}", "data.weights.c: no such source; there are a, b"),
+        ("{a: 1}", "leaves out the source 'b'"),
+        ("{a: 1, b: 1.0e-9}", "data.weights.b: below one sample"),
+    ):
+        with pytest.raises(InputError, match=said):
+            dataset(f"data.weights={words}")
+    config = tiny("data.weights={a: 1}")
+    with pytest.raises(InputError, match="no column 'source'"):
+        build_loader(open_images(config.data), config, 0, 0, 1)

@@ -3,7 +3,7 @@ import pytest
 
 from lvd_pretrain.config import DataConfig
 from lvd_pretrain.errors import InputError
-from lvd_pretrain.sources import open_images
+from lvd_pretrain.sources import open_images, source_members
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,29 @@ def test_two_datasets_of_one_folder_name_and_card_stay_apart(table, tmp_path):
         (folder / "README.md").write_text(card)
         table.select(range(count)).to_parquet(folder / "data/train-00000-of-00001.parquet")
         assert len(open_images(DataConfig(path=str(folder)))) == count
+
+
+def test_several_paths_are_one_after_the_other_under_their_names(images, tmp_path):
+    paths = {"b": str(images / "part_1"), "a": str(images / "part_0")}
+    source = open_images(DataConfig(paths=paths))
+    assert len(source) == 16
+    assert source.read(8) == sorted((images / "part_0").iterdir())[0].read_bytes()
+    members = source_members(source, DataConfig(paths=paths))
+    assert {name: rows.tolist() for name, rows in members.items()} == {"b": list(range(8)), "a": list(range(8, 16))}
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_sources_are_read_from_their_column_a_missing_one_included(selected, table, tmp_path):
+    names = [("web", "book", None)[i % 3] for i in range(24)]
+    table = table.add_column("source", names)
+    if selected:
+        table = table.select(range(23, -1, -1))
+        names = names[::-1]
+    table.save_to_disk(tmp_path / "saved")
+    config = DataConfig(path=str(tmp_path / "saved"))
+    members = source_members(open_images(config), config)
+    wanted = {str(name).replace("None", "null"): [i for i in range(24) if names[i] == name] for name in set(names)}
+    assert {name: rows.tolist() for name, rows in members.items()} == wanted
 
 
 def test_what_cannot_be_opened_is_named(table, images, tmp_path, monkeypatch):

@@ -32,10 +32,30 @@ FFNS = ("mlp", "swiglu")
 class DataConfig:
     """Where images come from and how they are read."""
 
-    path: str = ""  # Dataset v1 or any Hugging Face dataset folder, a Parquet file, an image folder, or a hub id
+    path: str = ""  # Dataset v1 or any Hugging Face dataset folder, Parquet, image folder, 'x-{00..99}.tar', or hub id
+    paths: dict[str, str] = field(default_factory=dict)  # name: path, instead of `path`, for several at once
+    weights: dict[str, float] = field(default_factory=dict)  # source: share of samples; empty takes images as they are
+    source_column: str = "source"  # names the sources of `weights` when there is one path; Dataset v1's own
     split: str = "train"  # split of a Hugging Face dataset
     column: str = "image"  # image column of a Hugging Face dataset
+    streaming: bool = False  # read a Hugging Face dataset from its start to its end, without a copy on disk
+    shuffle_buffer: int = 1024  # encoded images each worker holds to shuffle a stream
     workers: int = 4  # decoding processes per rank
+
+    def __post_init__(self) -> None:
+        if self.path and self.paths:
+            raise InputError("data.path and data.paths are both set: give one")
+        if self.streaming and (self.paths or self.weights):
+            raise InputError(
+                "data.streaming reads one data.path in its own order: leave data.paths and data.weights out"
+            )
+        if self.shuffle_buffer < 1:
+            raise InputError(f"data.shuffle_buffer={self.shuffle_buffer}: must be at least 1")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise InputError(f"data.weights.{name}={weight}: must be a finite number, at least 0")
+        if self.weights and not any(self.weights.values()):
+            raise InputError("data.weights are all 0: nothing would be drawn")
 
 
 @dataclass(frozen=True, kw_only=True)

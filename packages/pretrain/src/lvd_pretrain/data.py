@@ -15,8 +15,8 @@ from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.crops import decode, multi_crop
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.masks import batch_masks
-from lvd_pretrain.order import RankBatches, permuted_index
-from lvd_pretrain.sources import ImageSource
+from lvd_pretrain.order import Mixture, RankBatches, Shuffle, mixture_shares
+from lvd_pretrain.sources import ImageSource, source_members
 
 SAMPLE_STREAM, MASK_STREAM, REPLACEMENT_STREAM = range(3)  # independent random streams of one seed
 REPLACEMENTS = 100  # unreadable images in a row after which a run gives up
@@ -54,6 +54,7 @@ class CropDataset(Dataset[Sample]):
 
     def __init__(self, source: ImageSource, config: PretrainConfig) -> None:
         self.source, self.config = source, config
+        self.order = build_order(source, config)
 
     def __getitem__(self, position: int) -> Sample:
         image, skipped = self._read(position)
@@ -66,13 +67,35 @@ class CropDataset(Dataset[Sample]):
     def _read(self, position: int) -> tuple[Tensor, int]:
         """The image at `position`, or a substitute drawn for it when it cannot be read, and how many could not."""
         substitutes = np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
-        index = permuted_index(position, len(self.source), self.config.seed)
+        index = self.order(position)
         for skipped in range(REPLACEMENTS):
             try:
                 return decode(self.source.read(index)), skipped
             except (OSError, ValueError):
-                index = int(substitutes.integers(len(self.source)))
+                index = self.order.substitute(position, substitutes)
         raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read")
+
+
+def build_order(source: ImageSource, config: PretrainConfig) -> Shuffle | Mixture:
+    """Which image stands at a position: all in turn, or sources by `data.weights`.
+
+    Raises:
+        InputError: the weights name other sources than the data have, or one too small to be drawn.
+    """
+    weights = config.data.weights
+    if not weights:
+        return Shuffle(len(source), config.seed)
+    members = source_members(source, config.data)
+    unknown, missing = sorted(weights.keys() - members.keys()), sorted(members.keys() - weights.keys())
+    if unknown:
+        raise InputError(f"data.weights.{unknown[0]}: no such source; there are {', '.join(sorted(members)[:20])}")
+    if missing:
+        raise InputError(f"data.weights leaves out the source '{missing[0]}': give it a weight, 0 to leave it out")
+    names = [name for name, weight in weights.items() if weight > 0]
+    shares = mixture_shares([weights[name] for name in names])
+    if not all(shares):
+        raise InputError(f"data.weights.{names[shares.index(0)]}: below one sample in 65,536: raise it or set it to 0")
+    return Mixture([members[name] for name in names], shares, config.seed)
 
 
 class Collate:

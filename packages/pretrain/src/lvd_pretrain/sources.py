@@ -1,18 +1,23 @@
-"""Where images come from: image folders and Hugging Face datasets, read as encoded bytes by index."""
+"""Where images come from: image folders, tars and Hugging Face datasets, read as encoded bytes by index."""
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lvd_pretrain.config import DataConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.tars import expand_braces, open_tars
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -54,6 +59,7 @@ class TableSource:
     table: Any  # datasets.Dataset, its image column not decoded
     column: str
     fingerprint: str
+    names: Any = None  # the column that names sources, or None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -64,33 +70,89 @@ class TableSource:
         Raises:
             OSError or ValueError: the cell is empty, or names a file that cannot be read.
         """
-        value = self.table[index][self.column]
-        if isinstance(value, dict):
-            value = (
-                value["bytes"] if value["bytes"] is not None or not value["path"] else Path(value["path"]).read_bytes()
-            )
-        if not value:
-            raise ValueError(f"row {index} holds no image")
-        return value
+        return encoded_image(self.table[index][self.column])
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """Several sources one after the other."""
+
+    parts: list[ImageSource]
+    starts: list[int]  # index of each part's first image
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return self.starts[-1] + len(self.parts[-1])
+
+    def read(self, index: int) -> bytes:
+        """Bytes of one image file."""
+        part = bisect.bisect_right(self.starts, index) - 1
+        return self.parts[part].read(index - self.starts[part])
+
+
+def encoded_image(cell: Any) -> bytes:
+    """Bytes of an image cell that was not decoded.
+
+    Raises:
+        OSError or ValueError: the cell is empty, or names a file that cannot be read.
+    """
+    if isinstance(cell, dict):
+        cell = cell["bytes"] if cell["bytes"] is not None or not cell["path"] else Path(cell["path"]).read_bytes()
+    if not cell:
+        raise ValueError("a row holds no image")
+    return cell
 
 
 def open_images(config: DataConfig) -> ImageSource:
-    """Open `data.path`: an image folder, a Parquet file, a Hugging Face dataset folder (Dataset v1 is one) or a hub id.
+    """Open `data.path`, or every one of `data.paths`, in that order.
 
     Raises:
         InputError: nothing there, no images in it, or a hub that cannot be reached.
     """
+    if not config.paths:
+        return _open_path(config)
+    parts = [_open_path(replace(config, path=path, paths={}, weights={})) for path in config.paths.values()]
+    listing = [(name, part.fingerprint) for name, part in zip(config.paths, parts, strict=True)]
+    starts = np.cumsum([0, *(len(part) for part in parts[:-1])]).tolist()
+    return JoinedSource(parts, starts, hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16])
+
+
+def source_members(source: ImageSource, config: DataConfig) -> dict[str, NDArray[np.int64]]:
+    """Row numbers by name of source: of `data.paths`, or of `data.source_column`."""
+    if isinstance(source, JoinedSource):
+        sizes = zip(config.paths, source.starts, source.parts, strict=True)
+        return {name: np.arange(start, start + len(part)) for name, start, part in sizes}
+    if not isinstance(source, TableSource) or source.names is None:
+        raise InputError(
+            f"data.weights: {config.path} has no column '{config.source_column}' that says which source an image is "
+            "from; name the column in data.source_column, or give data.paths={name: path, ...}"
+        )
+    codes = source.names.combine_chunks().dictionary_encode()
+    order = np.argsort(codes.indices.fill_null(-1).to_numpy(), kind="stable")
+    ordered = codes.indices.fill_null(-1).to_numpy()[order]
+    bounds = np.searchsorted(ordered, np.arange(len(codes.dictionary) + 1))
+    members = {str(name): order[bounds[i] : bounds[i + 1]] for i, name in enumerate(codes.dictionary.to_pylist())}
+    return members | ({"null": order[: bounds[0]]} if bounds[0] else {})
+
+
+def _open_path(config: DataConfig) -> ImageSource:
+    """One image folder, Parquet file, set of tars, Hugging Face dataset folder (Dataset v1 is one) or hub id."""
     if not config.path:
         raise InputError("data.path is empty: give an image folder, a Hugging Face dataset folder or a hub id")
+    if config.path.endswith(".tar"):
+        tars = [Path(name) for name in expand_braces(config.path)]
+        return _open_tars(tars)
     path = Path(config.path)
     if path.is_dir():
         files = sorted(_files(path))
         if any(file.suffix in {".parquet", ".arrow"} for file in files):
             tables = [file for file in files if file.suffix in {".parquet", ".arrow"}]
             return _open_table(config, _fingerprint(path, tables), folder=path)
+        if any(file.suffix == ".tar" for file in files):
+            return _open_tars([file for file in files if file.suffix == ".tar"])
         images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
-            raise InputError(f"data.path={path}: no image and no Parquet file in this folder or below it")
+            raise InputError(f"data.path={path}: no image, no tar and no Parquet file in this folder or below it")
         return FolderSource(images, _fingerprint(path, images))
     if path.is_file():
         if path.suffix != ".parquet":
@@ -99,6 +161,14 @@ def open_images(config: DataConfig) -> ImageSource:
     if HUB_ID.fullmatch(config.path):
         return _open_table(config, None)
     raise InputError(f"data.path={path}: no such file or folder")
+
+
+def _open_tars(tars: list[Path]) -> ImageSource:
+    missing = next((tar for tar in tars if not tar.is_file()), None)
+    if missing is not None:
+        raise InputError(f"data.path: {missing}: no such file")
+    root = Path(os.path.commonpath([tar.absolute().parent for tar in tars]))
+    return open_tars(tars, IMAGE_SUFFIXES, _fingerprint(root, [tar.absolute() for tar in tars]))
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -145,7 +215,10 @@ def _open_table(
     feature = table.features[config.column]
     if not isinstance(feature, datasets.Image) and "binary" not in str(getattr(feature, "dtype", feature)):
         raise InputError(f"data.column={config.column}: holds {feature}, not images")
+    names = table.data.column(config.source_column) if config.source_column in table.column_names else None
+    if names is not None and table._indices is not None:  # a saved selection: rows lie elsewhere in the table
+        names = names.take(table._indices.column(0))
     table = table.select_columns([config.column])
     if isinstance(feature, datasets.Image):
         table = table.cast_column(config.column, datasets.Image(decode=False))
-    return TableSource(table, config.column, fingerprint or table._fingerprint)
+    return TableSource(table, config.column, fingerprint or table._fingerprint, names)
