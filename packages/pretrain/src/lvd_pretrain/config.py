@@ -26,6 +26,8 @@ ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
 CENTERINGS = ("sinkhorn_knopp", "ema")
 PRECISIONS = ("fp32", "bf16")
 FFNS = ("mlp", "swiglu")
+FUSED_FROM = 2**26  # logits: 256 MB in float32, of which dense losses hold about six copies
+DISTILLED_PATCHES = ("all", "masks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,26 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """What `init_from` does beside giving the backbone its weights."""
+
+    heads: bool = True  # keep the heads that come with the weights; false draws fresh ones
+    freeze_backbone_steps: int = 0  # steps in which the backbone's learning rate is 0, for fresh heads to settle
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Distillation from a frozen larger teacher (section 5 of the paper), in place of self-distillation."""
+
+    teacher: str = ""  # weights, as for `init_from`; empty trains against the student's own EMA
+    patches: str = "all"  # tokens of the patch term: every patch ("all") or a random block of each crop ("masks")
+
+    def __post_init__(self) -> None:
+        if self.patches not in DISTILLED_PATCHES:
+            raise InputError(f"distill.patches={self.patches}: not one of {', '.join(DISTILLED_PATCHES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CropsConfig:
     """Multi-crop geometry (appendix B.1 of the paper; scales are shares of the image's area)."""
 
@@ -149,6 +171,15 @@ class LossConfig:
     ibot: float = 1.0
     koleo: float = 0.1
     ibot_separate_head: bool = True  # untied heads, as in the long recipes; false ties iBOT to DINO's head
+    fused: str = "auto"  # "true" never stores a [tokens, prototypes] matrix; "auto": none of FUSED_FROM logits and more
+
+    def __post_init__(self) -> None:
+        if self.fused.lower() not in ("auto", "true", "false"):
+            raise InputError(f"loss.fused={self.fused}: not one of auto, true, false")
+
+    def fuses(self, rows: int, prototypes: int) -> bool:
+        """Whether losses over that many rows and prototypes are computed tile by tile."""
+        return rows * prototypes >= FUSED_FROM if self.fused.lower() == "auto" else self.fused.lower() == "true"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +232,11 @@ class PretrainConfig:
     seed: int = 0
     precision: str = "bf16"  # compute; weights, losses and EMA are fp32 always
     log_every: int = 10  # steps between lines of metrics.jsonl
+    init_from: str = ""  # weights to start from: a run, a model folder or hub id, .safetensors, .pth, timm:NAME[/FILE]
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     crops: CropsConfig = field(default_factory=CropsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     masks: MasksConfig = field(default_factory=MasksConfig)
@@ -232,6 +266,13 @@ class PretrainConfig:
             )
         if self.loss.dino <= 0:
             raise InputError(f"loss.dino={self.loss.dino}: must be above 0, the DINO term carries the objective")
+        if self.distill.teacher and self.model.drop_path:
+            raise InputError(
+                f"model.drop_path={self.model.drop_path}: distillation goes without stochastic depth; "
+                "set model.drop_path=0"
+            )
+        if self.init.freeze_backbone_steps and not self.init_from:
+            raise InputError("init.freeze_backbone_steps keeps the weights of init_from=, and none are given")
         if self.loss.koleo and self.optim.batch_size < 2:
             raise InputError(
                 f"optim.batch_size={self.optim.batch_size}: KoLeo needs at least 2 images per process; "
@@ -274,6 +315,7 @@ class PretrainConfig:
             yield f"{name}.hidden", head.hidden, 1, many
             yield f"{name}.bottleneck", head.bottleneck, 1, many
         yield "optim.warmup", self.optim.warmup, 0, many
+        yield "init.freeze_backbone_steps", self.init.freeze_backbone_steps, 0, many
         yield "optim.clip", self.optim.clip, 0, many
 
     def to_dict(self) -> dict[str, Any]:

@@ -75,9 +75,14 @@ class SwiGlu(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        hidden = (int(hidden * 2 / 3) + 7) // 8 * 8
+        hidden = self.hidden(hidden)
         self.w12 = nn.Linear(width, 2 * hidden)
         self.w3 = nn.Linear(hidden, width)
+
+    @staticmethod
+    def hidden(mlp: int) -> int:
+        """Hidden size that stands in for an MLP's."""
+        return (int(mlp * 2 / 3) + 7) // 8 * 8
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, D] -> [T, D]."""
