@@ -7,6 +7,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from lvd_pretrain.export import export_model
 from lvd_pretrain.method import SelfDistillation
+from lvd_pretrain.ranks import gather_weights
 
 FACTS = {"dataset": "abc", "images": 24, "global_batch": 4}
 
@@ -26,7 +27,7 @@ def test_transformers_gives_the_same_tokens(tiny, tmp_path, overrides, kind):
     method = SelfDistillation(config)
     for parameter in method.teacher.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    path = export_model(tmp_path, 7, method.teacher, config, FACTS)
+    path = export_model(tmp_path, 7, gather_weights(method.teacher), config, FACTS)
     theirs, loading = AutoModel.from_pretrained(path, output_loading_info=True)
     assert type(theirs).__name__ == kind
     assert not loading["missing_keys"]
@@ -41,8 +42,8 @@ def test_transformers_gives_the_same_tokens(tiny, tmp_path, overrides, kind):
 def test_folder_is_complete_and_the_link_follows(tiny, tmp_path):
     config = tiny()
     method = SelfDistillation(config)
-    export_model(tmp_path, 3, method.teacher, config, FACTS)
-    path = export_model(tmp_path, 6, method.teacher, config, FACTS)
+    export_model(tmp_path, 3, gather_weights(method.teacher), config, FACTS)
+    path = export_model(tmp_path, 6, gather_weights(method.teacher), config, FACTS)
     assert (tmp_path / "model").resolve() == path.resolve()
     assert sorted(file.name for file in path.iterdir()) == [
         "README.md",
@@ -62,7 +63,7 @@ def test_folder_is_complete_and_the_link_follows(tiny, tmp_path):
 
 def test_processor_prepares_images_as_training_did(tiny, tmp_path):
     config = tiny()
-    path = export_model(tmp_path, 1, SelfDistillation(config).teacher, config, FACTS)
+    path = export_model(tmp_path, 1, gather_weights(SelfDistillation(config).teacher), config, FACTS)
     processor = AutoImageProcessor.from_pretrained(path)
     pixels = processor(torch.full((3, 50, 80), 128, dtype=torch.uint8), return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, 32, 32)

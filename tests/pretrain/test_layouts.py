@@ -10,6 +10,7 @@ from lvd_pretrain.errors import InputError
 from lvd_pretrain.export import export_model
 from lvd_pretrain.layouts import from_hugging_face, from_official, from_timm, to_hugging_face, to_timm
 from lvd_pretrain.method import SelfDistillation
+from lvd_pretrain.ranks import gather_weights
 from lvd_pretrain.vit import VisionTransformer
 
 SMALL_WITH_REGISTERS = ("model.arch=vit_small", "model.registers=4", "model.width=null", "model.heads=null")
@@ -50,7 +51,9 @@ def test_what_transformers_saves_comes_back_bit_for_bit(tiny, tmp_path):
 
     config = tiny("model.registers=2", "model.ffn=swiglu")
     method = SelfDistillation(config)
-    path = export_model(tmp_path, 1, method.teacher, config, {"dataset": "", "images": 1, "global_batch": 1})
+    path = export_model(
+        tmp_path, 1, gather_weights(method.teacher), config, {"dataset": "", "images": 1, "global_batch": 1}
+    )
     AutoModel.from_pretrained(path).save_pretrained(tmp_path / "theirs")
     state = load_file(tmp_path / "theirs/model.safetensors")
     assert equal(from_hugging_face(state), method.teacher["backbone"].state_dict())

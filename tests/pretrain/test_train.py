@@ -134,10 +134,3 @@ def test_the_literal_command_and_the_module_form_run(tiny, tmp_path):
         result = launch("--num_processes", "1", *form, *words(config))
         assert result.returncode == 0, result.stderr
         assert (tmp_path / form[-1] / "model/model.safetensors").is_file()
-
-
-@pytest.mark.slow
-def test_a_sharded_launch_is_refused(tiny):
-    result = launch("--num_processes", "2", "--use_fsdp", "pretrain", *words(tiny("optim.steps=1")))
-    assert result.returncode != 0
-    assert "pretrain: error: FSDP was asked for" in result.stderr + result.stdout

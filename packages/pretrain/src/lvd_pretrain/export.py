@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvd_pretrain import __version__
 from lvd_pretrain.config import PretrainConfig
@@ -75,13 +76,15 @@ def preprocessor_config(config: PretrainConfig) -> dict[str, Any]:
     }
 
 
-def export_model(run: Path, step: int, teacher: nn.ModuleDict, config: PretrainConfig, facts: dict[str, Any]) -> Path:
+def export_model(
+    run: Path, step: int, teacher: Mapping[str, Mapping[str, Tensor]], config: PretrainConfig, facts: dict[str, Any]
+) -> Path:
     """Write `models/step_XXXXXXXX` of a run folder and point `model` at it. One rank calls this.
 
     Args:
         run: run folder.
         step: optimizer updates behind these weights.
-        teacher: backbone and heads.
+        teacher: whole weights of backbone and heads (`ranks.gather_weights`).
         config: the run's configuration.
         facts: what `training.json` says beside config, step and versions.
 
@@ -92,13 +95,13 @@ def export_model(run: Path, step: int, teacher: nn.ModuleDict, config: PretrainC
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    backbone = {key: _on_disk(tensor) for key, tensor in teacher["backbone"].state_dict().items()}
+    backbone = {key: _on_disk(tensor) for key, tensor in teacher["backbone"].items()}
     save_file(to_hugging_face(backbone), partial / "model.safetensors", {"format": "pt"})
     heads = {
         f"{name}.{key}": _on_disk(tensor)
         for name, head in teacher.items()
         if name != "backbone"
-        for key, tensor in head.state_dict().items()
+        for key, tensor in head.items()
     }
     save_file(heads, partial / "heads.safetensors", {"format": "pt"})
     versions = {"lvd_pretrain": __version__, "torch": torch.__version__}

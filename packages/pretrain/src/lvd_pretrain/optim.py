@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from lvd_pretrain.config import OptimConfig
@@ -59,12 +60,16 @@ def clip_gradients(student: nn.ModuleDict, limit: float) -> dict[str, Tensor]:
     """Clip the norm of each module on its own (a shared norm lets the heads shrink the backbone's step).
 
     Args:
-        student: modules by name.
+        student: modules by name; their gradients may be sharded, then all ranks take part.
         limit: largest norm; 0 measures without clipping.
 
     Returns:
-        Norm before clipping by module name.
+        Norm of the whole gradient before clipping by module name.
     """
-    return {
-        name: nn.utils.clip_grad_norm_(module.parameters(), limit or float("inf")) for name, module in student.items()
-    }
+    norms = {}
+    for name, module in student.items():
+        parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        norms[name] = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        nn.utils.clip_grads_with_norm_(parameters, limit or float("inf"), norms[name])
+    return norms

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 
 from lvd_pretrain.augment import Photometry
 from lvd_pretrain.checkpoint import load_checkpoint, newest_checkpoint, prune_checkpoints, read_state, save_checkpoint
 from lvd_pretrain.config import PretrainConfig
-from lvd_pretrain.data import Batch, build_loader
+from lvd_pretrain.data import Batch, build_loader, open_source, source_facts
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.export import export_model
+from lvd_pretrain.launch import build_accelerator, prepare, shard_blocks
 from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.monitor import Monitor
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
 from lvd_pretrain.publish import explain_failed_writes
+from lvd_pretrain.ranks import gather_weights
 from lvd_pretrain.run_folder import claim_run_folder
 from lvd_pretrain.schedules import Schedules
-from lvd_pretrain.sources import open_images
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -37,13 +36,14 @@ def pretrain(config: PretrainConfig) -> Path:
     accelerator = build_accelerator(config)
     world, rank = accelerator.num_processes, accelerator.process_index
     run = Path(config.out)
-    source = open_images(config.data)
-    facts = {"dataset": source.fingerprint, "images": len(source), "global_batch": config.optim.batch_size * world}
+    source = open_source(config.data)
+    facts = {**source_facts(source, config, world), "global_batch": config.optim.batch_size * world}
 
     # ---- student, teacher, optimizer: the same initial weights on every rank ----------------------------------------
     torch.manual_seed(config.seed)
     method = SelfDistillation(config)
-    model, optimizer = accelerator.prepare(method, build_optimizer(method.student, config.model.dims[1], config.optim))
+    shard_blocks(accelerator, method, config.precision)
+    model, optimizer = prepare(accelerator, method, build_optimizer(method.student, config.model.dims[1], config.optim))
     schedules = Schedules(config, facts["global_batch"])
     photometry = Photometry(config.augment, accelerator.device)
 
@@ -62,8 +62,9 @@ def pretrain(config: PretrainConfig) -> Path:
 
     def save(step: int) -> None:
         with explain_failed_writes(run / "checkpoints"):
+            teacher = gather_weights(method.teacher)
             if accelerator.is_main_process:
-                export_model(run, step, method.teacher, config, facts)
+                export_model(run, step, teacher, config, facts)
             # After the model: a checkpoint says that its step is done.
             save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
             if accelerator.is_main_process:
@@ -72,7 +73,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
     with Monitor(run / "metrics.jsonl", done, config.optim.steps, accelerator.is_main_process) as monitor:
         monitor.say(
-            f"{len(source):,} images, {describe(method)}, global batch {facts['global_batch']}, {accelerator.device}"
+            f"{facts['images']} images, {describe(method)}, global batch {facts['global_batch']}, {accelerator.device}"
         )
         if checkpoint is not None:
             monitor.say(f"going on from {checkpoint} ({done} of {config.optim.steps} steps done)")
@@ -84,7 +85,9 @@ def pretrain(config: PretrainConfig) -> Path:
             values = schedules(step)
             set_step_values(optimizer, values)
             torch.manual_seed(step_seed(config.seed, step, rank))  # for stochastic depth: no generator state to save
-            losses = model(views_of(batch.to(accelerator.device), photometry), values.temperature)
+            views = views_of(batch.to(accelerator.device), photometry)
+            with accelerator.autocast():
+                losses = model(views, values.temperature)
             loss = torch.stack(list(losses.values())).sum()
 
             # ---- backward, clip, step, EMA ---------------------------------------------------------------------------
@@ -112,29 +115,6 @@ def pretrain(config: PretrainConfig) -> Path:
     return run
 
 
-def build_accelerator(config: PretrainConfig) -> Accelerator:
-    """An Accelerator that runs what the launcher was asked for.
-
-    Raises:
-        InputError: the launch would silently train several copies, or asks for sharding.
-    """
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        raise InputError("FSDP was asked for, and this version does not shard yet: launch with --multi_gpu instead")
-    accelerator = Accelerator(
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if asked != accelerator.num_processes:
-        raise InputError(
-            f"the launcher started {asked} processes, but each would train alone: on CPU launch with "
-            f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked}"
-        )
-    if accelerator.gradient_accumulation_steps != 1:
-        raise InputError("gradient accumulation was asked for, and this version does not accumulate: launch without it")
-    return accelerator
-
-
 def views_of(batch: Batch, photometry: Photometry) -> Views:
     """Colour, blur and normalise a batch on its device."""
     return Views(
@@ -151,10 +131,11 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 def check_same_data(state: dict[str, Any], facts: dict[str, Any], checkpoint: Path) -> None:
     """A run goes on only with the data and the global batch it began with."""
-    for name, what in (("dataset", "images"), ("global_batch", "global batch")):
-        if state[name] != facts[name]:
+    agreed = {"dataset": "images", "global_batch": "global batch", "readers": "readers of a stream (ranks, workers)"}
+    for name, what in agreed.items():
+        if state.get(name) != facts.get(name):
             raise InputError(
-                f"{checkpoint} was made with other {what} ({state[name]}, now {facts[name]}); "
+                f"{checkpoint} was made with other {what} ({state.get(name)}, now {facts.get(name)}); "
                 "choose another out= to start afresh"
             )
 
