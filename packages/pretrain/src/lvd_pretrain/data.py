@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from lvd_pretrain.augment import draw_photometry
-from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.config import DataConfig, PretrainConfig
 from lvd_pretrain.crops import decode, multi_crop
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.masks import batch_masks
 from lvd_pretrain.order import Mixture, RankBatches, Shuffle, mixture_shares
-from lvd_pretrain.sources import ImageSource, source_members
+from lvd_pretrain.sources import ImageSource, encoded_image, open_images, source_members
+from lvd_pretrain.streaming import Lane, StreamSource, open_stream
 
 SAMPLE_STREAM, MASK_STREAM, REPLACEMENT_STREAM = range(3)  # independent random streams of one seed
 REPLACEMENTS = 100  # unreadable images in a row after which a run gives up
@@ -58,11 +60,7 @@ class CropDataset(Dataset[Sample]):
 
     def __getitem__(self, position: int) -> Sample:
         image, skipped = self._read(position)
-        rng = np.random.default_rng([self.config.seed, SAMPLE_STREAM, position])
-        global_crops, local_crops = multi_crop(image, self.config.crops, rng)
-        views = [0, 1] + [LOCAL_VIEW] * len(local_crops)
-        photometry = np.stack([draw_photometry(view, self.config.augment, rng) for view in views])
-        return Sample(position, global_crops, local_crops, photometry, skipped)
+        return cut_sample(image, position, skipped, self.config)
 
     def _read(self, position: int) -> tuple[Tensor, int]:
         """The image at `position`, or a substitute drawn for it when it cannot be read, and how many could not."""
@@ -74,6 +72,47 @@ class CropDataset(Dataset[Sample]):
             except (OSError, ValueError):
                 index = self.order.substitute(position, substitutes)
         raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read")
+
+
+class StreamBatches(IterableDataset[Batch]):
+    """One rank's batches of a stream; with W workers, the rank's lane `step % W` gives the batch of `step`."""
+
+    def __init__(self, source: StreamSource, config: PretrainConfig, start: int, rank: int, world: int) -> None:
+        self.source, self.config, self.start, self.rank, self.world = source, config, start, rank, world
+        self.collate = Collate(config, world)
+
+    def __iter__(self) -> Iterator[Batch]:
+        config, worker = self.config, get_worker_info()
+        workers = max(1, config.data.workers)
+        first = self.start + (worker.id if worker else 0)
+        batch, seed = config.optim.batch_size, config.seed
+        lanes, lane = self.world * workers, self.rank * workers + first % workers
+        cells = Lane(self.source, lane, lanes, config.data.shuffle_buffer, batch, seed)
+        for _ in range(first // workers * batch):
+            cells.take()
+        for step in range(first, config.optim.steps, workers):
+            place = (step * self.world + self.rank) * batch
+            yield self.collate([self._sample(cells, position) for position in range(place, place + batch)])
+
+    def _sample(self, cells: Lane, position: int) -> Sample:
+        """The lane's next image, or another of its buffer when it cannot be read."""
+        substitutes = np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
+        cell = cells.take()
+        for skipped in range(REPLACEMENTS):
+            try:
+                return cut_sample(decode(encoded_image(cell)), position, skipped, self.config)
+            except (OSError, ValueError):
+                cell = cells.substitute(substitutes)
+        raise InputError(f"data.path={self.source.path}: {REPLACEMENTS} images in a row could not be read")
+
+
+def cut_sample(image: Tensor, position: int, skipped: int, config: PretrainConfig) -> Sample:
+    """Crops and photometry of an image uint8 [3, H, W], every draw from the seed and the position."""
+    rng = np.random.default_rng([config.seed, SAMPLE_STREAM, position])
+    global_crops, local_crops = multi_crop(image, config.crops, rng)
+    views = [0, 1] + [LOCAL_VIEW] * len(local_crops)
+    photometry = np.stack([draw_photometry(view, config.augment, rng) for view in views])
+    return Sample(position, global_crops, local_crops, photometry, skipped)
 
 
 def build_order(source: ImageSource, config: PretrainConfig) -> Shuffle | Mixture:
@@ -99,17 +138,19 @@ def build_order(source: ImageSource, config: PretrainConfig) -> Shuffle | Mixtur
 
 
 class Collate:
-    """Stacks samples crop-major and draws the batch's masks."""
+    """Stacks samples crop-major and draws their masks: this rank's rows of the global batch's."""
 
-    def __init__(self, config: PretrainConfig) -> None:
-        self.config = config
+    def __init__(self, config: PretrainConfig, world: int = 1) -> None:
+        self.config, self.world = config, world
 
     def __call__(self, samples: list[Sample]) -> Batch:
         """One rank's batch."""
-        config, count = self.config, 2 * len(samples)
+        config, images = self.config, len(samples) * self.world
         grid = config.crops.global_size // config.model.patch_size
-        rng = np.random.default_rng([config.seed, MASK_STREAM, samples[0].position])
-        masks = batch_masks(count, grid, config.masks.probability, config.masks.ratio, rng)
+        place = samples[0].position % images  # of this rank's first image in the global batch
+        rows = [view * images + place + row for view in range(2) for row in range(len(samples))]
+        seed = [config.seed, MASK_STREAM, samples[0].position - place]
+        masks = batch_masks(2 * images, grid, config.masks.probability, config.masks.ratio, seed, rows)
         photometry = torch.from_numpy(np.stack([sample.photometry for sample in samples], axis=1))  # [2 + L, B, 7]
         return Batch(
             global_crops=_stack([sample.global_crops for sample in samples], config.crops.global_size),
@@ -126,13 +167,35 @@ def _stack(crops: list[list[Tensor]], size: int) -> Tensor:
     return torch.stack(ordered) if ordered else torch.empty(0, 3, size, size, dtype=torch.uint8)
 
 
-def build_loader(source: ImageSource, config: PretrainConfig, start: int, rank: int, world: int) -> DataLoader[Sample]:
+def open_source(config: DataConfig) -> ImageSource | StreamSource:
+    """What `data` describes, read by index or as a stream."""
+    return open_stream(config) if config.streaming else open_images(config)
+
+
+def source_facts(source: ImageSource | StreamSource, config: PretrainConfig, world: int) -> dict[str, Any]:
+    """What a run writes beside its weights, and must find again to go on."""
+    if isinstance(source, StreamSource):
+        readers = [world, max(1, config.data.workers)]
+        return {"dataset": source.fingerprint, "images": "streamed", "readers": readers}
+    return {"dataset": source.fingerprint, "images": len(source)}
+
+
+def build_loader(
+    source: ImageSource | StreamSource, config: PretrainConfig, start: int, rank: int, world: int
+) -> DataLoader[Any]:
     """Batches of steps `start` to `optim.steps` for one rank.
 
     Raises:
         InputError: fewer images than one global batch.
     """
     batch_size = config.optim.batch_size
+    if isinstance(source, StreamSource):
+        return DataLoader(
+            StreamBatches(source, config, start, rank, world),
+            batch_size=None,  # batches come whole
+            num_workers=config.data.workers,
+            pin_memory=torch.cuda.is_available(),
+        )
     if len(source) < batch_size * world:
         raise InputError(
             f"data.path={config.data.path}: {len(source)} images, fewer than one global batch of {batch_size * world}; "
@@ -141,7 +204,7 @@ def build_loader(source: ImageSource, config: PretrainConfig, start: int, rank: 
     return DataLoader(
         CropDataset(source, config),
         batch_sampler=RankBatches(start, config.optim.steps, batch_size, rank, world),
-        collate_fn=Collate(config),
+        collate_fn=Collate(config, world),
         num_workers=config.data.workers,
         pin_memory=torch.cuda.is_available(),
     )

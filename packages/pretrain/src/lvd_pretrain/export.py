@@ -143,7 +143,7 @@ written by lvd-pretrain {__version__}. These are the teacher's weights after {st
 |---|---|
 | shape | width {width}, depth {depth}, {heads} heads, patch {model.patch_size}, {model.registers} registers |
 | trained at | {config.crops.global_size} px, global batch {facts["global_batch"]} |
-| data | `{config.data.path}`, {facts["images"]:,} images, fingerprint `{facts["dataset"]}` |
+| data | `{config.data.path}`, {facts["images"]} images, fingerprint `{facts["dataset"]}` |
 
 ```python
 from transformers import AutoImageProcessor, AutoModel

@@ -144,20 +144,20 @@ def _open_path(config: DataConfig) -> ImageSource:
         return _open_tars(tars)
     path = Path(config.path)
     if path.is_dir():
-        files = sorted(_files(path))
+        files = sorted(walk_files(path))
         if any(file.suffix in {".parquet", ".arrow"} for file in files):
             tables = [file for file in files if file.suffix in {".parquet", ".arrow"}]
-            return _open_table(config, _fingerprint(path, tables), folder=path)
+            return _open_table(config, fingerprint_files(path, tables), folder=path)
         if any(file.suffix == ".tar" for file in files):
             return _open_tars([file for file in files if file.suffix == ".tar"])
         images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise InputError(f"data.path={path}: no image, no tar and no Parquet file in this folder or below it")
-        return FolderSource(images, _fingerprint(path, images))
+        return FolderSource(images, fingerprint_files(path, images))
     if path.is_file():
         if path.suffix != ".parquet":
             raise InputError(f"data.path={path}: not a folder and not a .parquet file")
-        return _open_table(config, _fingerprint(path.parent, [path]), parquet=path)
+        return _open_table(config, fingerprint_files(path.parent, [path]), parquet=path)
     if HUB_ID.fullmatch(config.path):
         return _open_table(config, None)
     raise InputError(f"data.path={path}: no such file or folder")
@@ -168,16 +168,18 @@ def _open_tars(tars: list[Path]) -> ImageSource:
     if missing is not None:
         raise InputError(f"data.path: {missing}: no such file")
     root = Path(os.path.commonpath([tar.absolute().parent for tar in tars]))
-    return open_tars(tars, IMAGE_SUFFIXES, _fingerprint(root, [tar.absolute() for tar in tars]))
+    return open_tars(tars, IMAGE_SUFFIXES, fingerprint_files(root, [tar.absolute() for tar in tars]))
 
 
-def _files(folder: Path) -> Iterable[Path]:
+def walk_files(folder: Path) -> Iterable[Path]:
+    """Every file below a folder but hidden ones and those in hidden folders."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
-def _fingerprint(root: Path, files: list[Path]) -> str:
+def fingerprint_files(root: Path, files: list[Path]) -> str:
+    """Sixteen hexadecimal digits that change with the names below `root` and the sizes of files."""
     listing = [(str(file.relative_to(root)), file.stat().st_size) for file in files]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
 
@@ -186,7 +188,7 @@ def _cache_folder(folder: Path) -> str:
     """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
     import datasets
 
-    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(_files(folder))]
+    state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(walk_files(folder))]
     return str(
         Path(datasets.config.HF_DATASETS_CACHE, f"lvd-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}")
     )
