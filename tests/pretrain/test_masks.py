@@ -22,14 +22,21 @@ def test_masks_are_blocks_not_noise():
 
 
 def test_half_of_the_crops_are_masked_with_stratified_shares():
-    masks = batch_masks(16, 14, 0.5, (0.1, 0.5), np.random.default_rng(0))
+    masks = batch_masks(16, 14, 0.5, (0.1, 0.5), [0])
     counts = sorted(masks.sum(1).tolist())
     assert counts[:8] == [0] * 8
     assert counts[8:] == mask_counts(16, 196, 0.5, (0.1, 0.5)) == [int(196 * (0.1 + 0.05 * i)) for i in range(1, 9)]
 
 
 def test_which_crops_are_masked_changes_and_mixes_both_views():
-    rows = [batch_masks(16, 14, 0.5, (0.1, 0.5), np.random.default_rng(seed)).any(1) for seed in range(20)]
+    rows = [batch_masks(16, 14, 0.5, (0.1, 0.5), [seed]).any(1) for seed in range(20)]
     share = np.mean(rows, axis=0)
     assert share.min() > 0.1
     assert share.max() < 0.9
+
+
+def test_ranks_see_their_rows_of_the_same_masks():
+    whole = batch_masks(16, 8, 0.5, (0.1, 0.5), [3, 1, 40])
+    rows = [2, 3, 10, 11]
+    assert np.array_equal(batch_masks(16, 8, 0.5, (0.1, 0.5), [3, 1, 40], rows), whole[rows])
+    assert not np.array_equal(batch_masks(16, 8, 0.5, (0.1, 0.5), [3, 1, 41]), whole)

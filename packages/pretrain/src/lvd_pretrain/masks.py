@@ -2,13 +2,13 @@
 
 After BEiT (arXiv 2106.08254) and iBOT (arXiv 2111.07832): a mask is a union of random rectangles. Half of the
 student's global crops get one; the share masked is stratified over them, so every batch holds easy and hard crops.
-Rectangles rarely hit a count exactly, so single patches make it up: counts then depend on the batch's shape alone and
-every step has the same shapes.
+Rectangles rarely hit a count exactly, so single patches make it up: the sum over a global batch is always the same.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,33 @@ def mask_counts(crops: int, patches: int, probability: float, ratio: tuple[float
 
 
 def batch_masks(
-    crops: int, grid: int, probability: float, ratio: tuple[float, float], rng: np.random.Generator
+    crops: int,
+    grid: int,
+    probability: float,
+    ratio: tuple[float, float],
+    seed: Sequence[int],
+    rows: Sequence[int] | None = None,
 ) -> NDArray[np.bool_]:
-    """Masks of a batch, [crops, grid * grid]; the crops without a mask have all-false rows, order drawn at random."""
-    masks = np.zeros((crops, grid * grid), dtype=bool)
+    """Masks of some crops of a global batch; those without a mask have all-false rows, which ones drawn at random.
+
+    Args:
+        crops: global crops in the batch of all ranks.
+        grid: patches along a side.
+        probability: share of crops that get a mask.
+        ratio: smallest and largest share of patches masked.
+        seed: of this batch; a crop's mask depends on it and on the crop's row, not on which others are asked for.
+        rows: crops wanted, all by default.
+
+    Returns:
+        [rows, grid * grid].
+    """
     counts = mask_counts(crops, grid * grid, probability, ratio)
-    for row, count in zip(rng.permutation(crops), counts, strict=False):
-        masks[row] = block_mask(grid, count, rng).ravel()
+    shuffled = np.random.default_rng(seed).permutation(crops)
+    count_of = dict(zip(shuffled.tolist(), counts, strict=False))
+    wanted = range(crops) if rows is None else rows
+    masks = np.zeros((len(wanted), grid * grid), dtype=bool)
+    for mask, row in zip(masks, wanted, strict=True):
+        if row in count_of:
+            rng = np.random.default_rng([*seed, row + 1])  # trailing zeros would not change a seed
+            mask[:] = block_mask(grid, count_of[row], rng).ravel()
     return masks
