@@ -34,16 +34,18 @@ def test_every_trainable_parameter_is_in_one_group_with_the_papers_factors(tiny)
     assert {"backbone.norm.weight", "backbone.blocks.0.ls2.gamma", "dino_head.mlp.0.bias"} <= undecayed
     decayed = {"backbone.pos_embed", "backbone.cls_token", "backbone.mask_token", "dino_head.last_layer.weight_g"}
     assert not decayed & undecayed
-    assert {name for name in named if group[name]["last_layer"]} == {n for n in named if "last_layer" in n}
+    assert {name for name in named if group[name]["part"] == "last_layer"} == {n for n in named if "last_layer" in n}
 
 
 def test_step_values_reach_the_groups(tiny):
     config = tiny()
     method = SelfDistillation(config)
     optimizer = build_optimizer(method.student, config.model.dims[1], config.optim)
-    set_step_values(optimizer, StepValues(lr=0.5, last_layer_lr=0.0, weight_decay=0.3, momentum=1, temperature=1))
+    values = StepValues(lr=0.5, backbone_lr=0.25, last_layer_lr=0.0, weight_decay=0.3, momentum=1, temperature=1)
+    set_step_values(optimizer, values)
     for group in optimizer.param_groups:
-        assert group["lr"] == (0 if group["last_layer"] else 0.5 * group["lr_factor"])
+        rate = {"backbone": 0.25, "head": 0.5, "last_layer": 0}[group["part"]]
+        assert group["lr"] == rate * group["lr_factor"]
         assert group["weight_decay"] == 0.3 * group["decay_factor"]
 
 

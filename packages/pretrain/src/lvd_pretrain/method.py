@@ -31,6 +31,8 @@ class SelfDistillation(nn.Module):
         student, teacher: `backbone`, `dino_head` and, with untied heads, `ibot_head`; equal at step 0.
     """
 
+    shows_masks = True  # whether the student's global crops are masked
+
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
         self.config = config
@@ -49,6 +51,15 @@ class SelfDistillation(nn.Module):
             momentum = config.teacher.center_momentum
             self.cls_center = Center(config.dino_head.prototypes, momentum)
             self.patch_center = Center(getattr(config, self.patch_head).prototypes, momentum) if loss.ibot else None
+
+    @property
+    def average(self) -> nn.ModuleDict:
+        """EMA of the student, the model that is saved: here it is the teacher too."""
+        return self.teacher
+
+    def restart_average(self) -> None:
+        """Let the EMA begin at the student's present weights."""
+        self.average.load_state_dict(self.student.state_dict())
 
     def train(self, mode: bool = True) -> SelfDistillation:
         """Training mode for the student; the teacher always stays in eval mode (no stochastic depth)."""
@@ -71,7 +82,7 @@ class SelfDistillation(nn.Module):
 
         backbone, dino_head = self.student["backbone"], self.student["dino_head"]
         crop_lists = [views.global_crops] + ([views.local_crops] if len(views.local_crops) else [])
-        tokens = backbone(crop_lists, [masks if weights.ibot else None, None][: len(crop_lists)])
+        tokens = backbone(crop_lists, [masks if weights.ibot and self.shows_masks else None, None][: len(crop_lists)])
         cls = torch.cat([part.cls for part in tokens])  # [(2 + L) * B, D]
         student_temperature = self.config.teacher.student_temperature
 
@@ -106,5 +117,5 @@ class SelfDistillation(nn.Module):
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
-        """EMA step: teacher <- momentum * teacher + (1 - momentum) * student, on the fp32 weights."""
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
+        """EMA step: average <- momentum * average + (1 - momentum) * student, on the fp32 weights."""
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.student.parameters()), 1 - momentum)

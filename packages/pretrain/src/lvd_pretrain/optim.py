@@ -24,23 +24,24 @@ def layer_of(name: str, depth: int) -> int:
 
 
 def parameter_groups(student: nn.ModuleDict, depth: int, config: OptimConfig) -> list[dict[str, Any]]:
-    """Trainable parameters grouped by learning-rate factor, weight-decay factor and "is a prototype layer".
+    """Trainable parameters grouped by learning-rate factor, weight-decay factor and part of the model.
 
     Biases, norms and LayerScale are not decayed; tokens, position embedding and prototypes are, as in the released
     code.
     """
-    groups: dict[tuple[float, float, bool], list[Tensor]] = {}
+    groups: dict[tuple[float, float, str], list[Tensor]] = {}
     for name, parameter in student.named_parameters():
         if not parameter.requires_grad:
             continue
-        factor = config.layer_decay ** (depth + 1 - layer_of(name, depth)) if name.startswith("backbone.") else 1.0
+        part = "last_layer" if "last_layer" in name else "backbone" if name.startswith("backbone.") else "head"
+        factor = config.layer_decay ** (depth + 1 - layer_of(name, depth)) if part == "backbone" else 1.0
         if "patch_embed" in name:
             factor *= config.patch_embed_lr
         decay = 0.0 if name.endswith(".bias") or "norm" in name or "gamma" in name else 1.0
-        groups.setdefault((factor, decay, "last_layer" in name), []).append(parameter)
+        groups.setdefault((factor, decay, part), []).append(parameter)
     return [
-        {"params": parameters, "lr_factor": factor, "decay_factor": decay, "last_layer": last}
-        for (factor, decay, last), parameters in groups.items()
+        {"params": parameters, "lr_factor": factor, "decay_factor": decay, "part": part}
+        for (factor, decay, part), parameters in groups.items()
     ]
 
 
@@ -51,8 +52,9 @@ def build_optimizer(student: nn.ModuleDict, depth: int, config: OptimConfig) -> 
 
 def set_step_values(optimizer: torch.optim.Optimizer, values: StepValues) -> None:
     """Put this step's learning rate and weight decay into every group."""
+    rates = {"backbone": values.backbone_lr, "head": values.lr, "last_layer": values.last_layer_lr}
     for group in optimizer.param_groups:
-        group["lr"] = (values.last_layer_lr if group["last_layer"] else values.lr) * group["lr_factor"]
+        group["lr"] = rates[group["part"]] * group["lr_factor"]
         group["weight_decay"] = values.weight_decay * group["decay_factor"]
 
 

@@ -103,7 +103,9 @@ def load_heads(modules: nn.ModuleDict, weights: Pretrained) -> None:
 
 def load_modules(modules: nn.ModuleDict, weights: Pretrained, heads: bool) -> None:
     """Start a student from weights: its backbone and, if wanted and there, its heads."""
-    load_backbone(modules["backbone"], weights)
+    backbone = modules["backbone"]
+    assert isinstance(backbone, VisionTransformer)
+    load_backbone(backbone, weights)
     if heads and weights.heads:
         load_heads(modules, weights)
 
@@ -187,7 +189,7 @@ def _open_timm(words: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[s
     if name.split(".")[0] not in timm.list_models("*dinov2*"):
         raise InputError(f"timm:{words}: timm has no DINOv2 model '{name}'; e.g. vit_small_patch14_dinov2")
     try:
-        model = timm.create_model(name, pretrained=not file, num_classes=0)
+        model: Any = timm.create_model(name, pretrained=not file, num_classes=0)
     except Exception as error:  # no network, no such tag, no space: timm and the hub raise what they like
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"timm:{name} could not be fetched ({reason}); give its file as timm:NAME/FILE") from error

@@ -24,6 +24,7 @@ class StepValues:
     """Everything that changes with the step."""
 
     lr: float
+    backbone_lr: float
     last_layer_lr: float
     weight_decay: float
     momentum: float
@@ -32,7 +33,7 @@ class StepValues:
 
 @dataclass(frozen=True)
 class Schedules:
-    """The five schedules of a run (DINOv2's ssl configuration), `schedules(step) -> StepValues`."""
+    """The schedules of a run (DINOv2's ssl configuration), `schedules(step) -> StepValues`."""
 
     config: PretrainConfig
     global_batch: int
@@ -47,6 +48,7 @@ class Schedules:
             lr = cosine(step - optim.warmup, optim.steps - optim.warmup, peak, optim.min_lr)
         return StepValues(
             lr=lr,
+            backbone_lr=0.0 if step < self.config.init.freeze_backbone_steps else lr,
             last_layer_lr=0.0 if step < optim.freeze_last_layer else lr,
             weight_decay=cosine(step, optim.steps, *optim.weight_decay),
             momentum=cosine(step, optim.steps, *teacher.momentum),

@@ -14,12 +14,14 @@ from lvd_pretrain.augment import Photometry
 from lvd_pretrain.checkpoint import load_checkpoint, newest_checkpoint, prune_checkpoints, read_state, save_checkpoint
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.data import Batch, build_loader, open_source, source_facts
+from lvd_pretrain.distillation import build_method
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.export import export_model
 from lvd_pretrain.launch import build_accelerator, prepare, shard_blocks
 from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.monitor import Monitor
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
+from lvd_pretrain.pretrained import load_modules, open_pretrained
 from lvd_pretrain.publish import explain_failed_writes
 from lvd_pretrain.ranks import gather_weights
 from lvd_pretrain.run_folder import claim_run_folder
@@ -41,7 +43,10 @@ def pretrain(config: PretrainConfig) -> Path:
 
     # ---- student, teacher, optimizer: the same initial weights on every rank ----------------------------------------
     torch.manual_seed(config.seed)
-    method = SelfDistillation(config)
+    method = build_method(config)
+    if config.init_from and newest_checkpoint(run / "checkpoints") is None:
+        load_modules(method.student, open_pretrained(config.init_from), config.init.heads)
+        method.restart_average()
     shard_blocks(accelerator, method, config.precision)
     model, optimizer = prepare(accelerator, method, build_optimizer(method.student, config.model.dims[1], config.optim))
     schedules = Schedules(config, facts["global_batch"])
@@ -62,7 +67,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
     def save(step: int) -> None:
         with explain_failed_writes(run / "checkpoints"):
-            teacher = gather_weights(method.teacher)
+            teacher = gather_weights(method.average)
             if accelerator.is_main_process:
                 export_model(run, step, teacher, config, facts)
             # After the model: a checkpoint says that its step is done.
