@@ -29,7 +29,7 @@ import torch
 
 from lvd_curate.engine.artifacts import Workbench
 from lvd_curate.engine.executors import ProcessExecutor
-from lvd_curate.search.components import label_components_from
+from lvd_curate.search.forest import find_falls, label_forest, span_forest
 from lvd_curate.search.neighbours import find_pairs_within
 from lvd_curate.search.pairs import Pairs, join_pairs
 from lvd_curate.vectors import Vectors
@@ -105,8 +105,10 @@ def join(vectors: Vectors, folder: Path, workers: int) -> tuple[Pairs, np.ndarra
     with ProcessExecutor(workers) as executor:
         for pairs in find_pairs_within(vectors, NEIGHBOURS, THRESHOLD, Workbench(folder, executor, MAX_BYTES)):
             found.append(pairs)
-        edges = (np.stack([pairs.first, pairs.second], axis=1) for pairs in found)
-        labels = label_components_from(len(vectors), edges, 1 << 22)
+        links = ((np.stack([pairs.first, pairs.second], axis=1), pairs.similarity) for pairs in found)
+        forest = span_forest(links, 1 << 22)
+        find_falls(len(vectors), forest)  # as deduplication does, for the threshold curves
+        labels = label_forest(len(vectors), forest)
     return join_pairs(found), labels
 
 

@@ -167,9 +167,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import polars as pl
 
     from lvd_curate.columns import LINEAGE, MODERATED, PICKS
-    from lvd_curate.config import BuildConfig, EmbedConfig, ModerateConfig, RebalanceConfig
+    from lvd_curate.config import EmbedConfig, ModerateConfig, RebalanceConfig
     from lvd_curate.copy_detection.hashing import content_id
     from lvd_curate.inputs.images import encode_preview
+    from lvd_curate.recipes import BuildConfig
     from lvd_curate.reporting.story import BALANCED, CLUSTERS, COMPONENTS, CURVES, PREVIEWS, TOUCHES
 
     draw = np.random.default_rng(0)

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from lvd_curate.config import BuildConfig, build_config
+from lvd_curate.config import build_config
 from lvd_curate.errors import InputError
+from lvd_curate.recipes import BuildConfig
 
 SETS = {"pool": {"p": "x"}, "seeds": {"s": "y"}}
 WORDS = ["embed.encoder=tiny"]

@@ -6,8 +6,9 @@ import datasets
 import polars as pl
 import pytest
 
-from lvd_curate.config import BuildConfig, build_config
+from lvd_curate.config import build_config
 from lvd_curate.pipeline import build_lvd
+from lvd_curate.recipes import BuildConfig
 from lvd_curate.sample_corpus import build_sample_corpus
 
 FOUND_BY_HASHES = ("exact_copy", "jpeg", "resize", "flip")

@@ -16,10 +16,11 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from lvd_curate.config import BuildConfig, build_config
+from lvd_curate.config import build_config
 from lvd_curate.engine import artifacts
 from lvd_curate.errors import InputError
 from lvd_curate.pipeline import build_lvd
+from lvd_curate.recipes import BuildConfig
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from lvd_curate.config import BuildConfig, build_config
+from lvd_curate.config import build_config
 from lvd_curate.errors import InputError
 from lvd_curate.estimates import Encoding, Measured, estimate
 from lvd_curate.pipeline import build_lvd
 from lvd_curate.plan import plan_build, show_bytes, show_plan, show_seconds
+from lvd_curate.recipes import BuildConfig
 
 
 @pytest.fixture

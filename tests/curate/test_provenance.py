@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from lvd_curate.config import BuildConfig, EmbedConfig
+from lvd_curate.config import EmbedConfig
 from lvd_curate.errors import InputError
 from lvd_curate.provenance import check_output, check_published, library_versions
+from lvd_curate.recipes import BuildConfig
 
 
 def config_for(pool: Path) -> BuildConfig:
@@ -30,9 +31,9 @@ def test_what_lies_there_must_be_this_recipes_dataset(tmp_path: Path) -> None:
         check_output(config, out)
     (out / "provenance.json").write_text(json.dumps({"config": config.content(), "fingerprint": "f"}))
     check_output(config, out)
-    check_published(out, "f")
+    check_published(out, "f", set_aside=False)
     with pytest.raises(InputError, match="other inputs"):
-        check_published(out, "g")
+        check_published(out, "g", set_aside=False)
 
 
 @pytest.mark.parametrize("data", [b"{cut", b"\xff\xfe\x00", b"[1, 2]", b'"text"'])
@@ -45,3 +46,10 @@ def test_a_foreign_provenance_file_is_not_ours(tmp_path: Path, data: bytes) -> N
 
 def test_versions_name_what_may_change_a_byte() -> None:
     assert {"python", "lvd-curate", "pillow", "torch"} <= set(library_versions())
+
+
+def test_a_dataset_that_lacks_failed_shards_is_not_taken_for_whole(tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text(json.dumps({"fingerprint": "f", "set_aside": ["embed-without-1234"]}))
+    check_published(tmp_path, "f", set_aside=True)
+    with pytest.raises(InputError, match=r"embed-without-1234.*move it away to try them again"):
+        check_published(tmp_path, "f", set_aside=False)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lvd_curate.config import BuildConfig, ExecutionConfig, build_config
+from lvd_curate.config import ExecutionConfig, build_config
 from lvd_curate.pipeline import build_lvd
+from lvd_curate.recipes import BuildConfig
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ import pytest
 
 from lvd_curate.engine.artifacts import Artifact, ArtifactStore
 from lvd_curate.engine.executors import InlineExecutor
+from lvd_curate.engine.runner import Runner
 from lvd_curate.engine.shards import ShardStage, build_shards
 from lvd_curate.errors import InputError
 
@@ -34,14 +35,9 @@ class Numbers(NamedTuple):
 PIECES = [Numbers([1, 2]), Numbers([3]), Numbers([4, 5, 6])]
 
 
-@contextmanager
-def silent(_: str, __: int, ___: int) -> Iterator[Callable[[int, int], None]]:
-    yield lambda _, __: None
-
-
 def run(store: ArtifactStore, stage: ShardStage, *, set_aside: bool = False) -> Artifact:
-    build = partial(build_shards, "double", stage, PIECES, InlineExecutor(), silent, set_aside)
-    return store.open_or_build("double", build, version=1, config=None, inputs=None)
+    runner = Runner(store, InlineExecutor(), 10**8, set_aside)
+    return runner.shards("double", stage, PIECES, version=1, config=None, inputs=None)
 
 
 def double(rows: pl.DataFrame) -> pl.DataFrame:
@@ -50,7 +46,23 @@ def double(rows: pl.DataFrame) -> pl.DataFrame:
 
 def give_up(rows: pl.DataFrame, error: str) -> pl.DataFrame:
     assert "no threes" in error
-    return rows.with_columns(n=pl.lit(None, pl.Int64))
+    return rows.with_columns(n=pl.lit(None, pl.Int64), square=pl.lit(None, pl.Binary))
+
+
+def with_squares(stage: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    def run(rows: pl.DataFrame) -> pl.DataFrame:
+        squares = [np.int64(n * n).tobytes() for n in rows["n"]]
+        return stage(rows).with_columns(square=pl.Series(squares, dtype=pl.Binary))
+
+    return run
+
+
+def only(number: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    def run(rows: pl.DataFrame) -> pl.DataFrame:
+        assert rows["n"].to_list() == [number]
+        return double(rows)
+
+    return run
 
 
 def no_threes(rows: pl.DataFrame) -> pl.DataFrame:
@@ -69,9 +81,20 @@ def test_a_failing_shard_stops_no_other_and_is_named(tmp_path: Path) -> None:
     assert run(store, only_threes).table()["n"].to_list() == [2, 4, 6, 8, 10, 12]
 
 
-def test_a_failing_shard_may_be_set_aside(tmp_path: Path) -> None:
-    table = run(ArtifactStore(tmp_path), ShardStage(no_threes, fallback=give_up), set_aside=True).table()
-    assert table["n"].to_list() == [2, 4, None, 8, 10, 12]
+def test_a_failing_shard_may_be_set_aside_until_it_works(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    failing = ShardStage(with_squares(no_threes), matrices={"square": "<i8"}, fallback=give_up)
+    given_up = run(store, failing, set_aside=True)
+    assert given_up.table()["n"].to_list() == [2, 4, None, 8, 10, 12]
+    assert np.load(given_up.matrix("square")).ravel().tolist() == [1, 4, 0, 16, 25, 36]
+    assert run(store, failing, set_aside=True) == given_up
+    with pytest.raises(InputError, match="three times"):
+        run(store, failing)
+    mended = ShardStage(with_squares(only(3)), matrices={"square": "<i8"}, fallback=give_up)  # the others are there
+    whole = run(store, mended)
+    assert whole.table()["n"].to_list() == [2, 4, 6, 8, 10, 12]
+    assert np.load(whole.matrix("square")).ravel().tolist() == [1, 4, 9, 16, 25, 36]
+    assert whole.fingerprint != given_up.fingerprint
 
 
 def test_a_stage_that_loses_rows_is_our_mistake(tmp_path: Path) -> None:
@@ -94,7 +117,7 @@ def test_vectors_become_one_matrix_with_zeros_where_there_are_none(tmp_path: Pat
         assert (total, shards) == (6, 3)
         yield lambda rows, bad: told.append((rows, bad))
 
-    build = partial(build_shards, "v", stage, PIECES, InlineExecutor(), listen, False)
+    build = partial(build_shards, "v", stage, PIECES, InlineExecutor(), listen)
     artifact = ArtifactStore(tmp_path).open_or_build("v", build, version=1, config=None, inputs=None)
     matrix = np.load(artifact.matrix("vector"), mmap_mode="r")
     assert matrix.dtype == np.dtype("<f2")

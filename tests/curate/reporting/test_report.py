@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from lvd_curate.columns import LINEAGE, PICKS
-from lvd_curate.config import BuildConfig, EmbedConfig
+from lvd_curate.config import EmbedConfig
 from lvd_curate.errors import InputError
+from lvd_curate.recipes import BuildConfig
 from lvd_curate.reporting.card import write_card
 from lvd_curate.reporting.report import LISTED, list_failed, list_lineage, write_report
 from lvd_curate.reporting.story import CLUSTERS, COMPONENTS, TOUCHES

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lvd_curate.engine import artifacts
 from lvd_curate.engine.artifacts import Workbench, write_whole
 from lvd_curate.engine.executors import InlineExecutor, ProcessExecutor
-from lvd_curate.search import cells, ivf, pairs
+from lvd_curate.search import ivf, pairs
 from lvd_curate.search.exact import search_exactly
 from lvd_curate.search.ivf import DEFAULT_PROBES, choose_probes, search_cells
 from lvd_curate.search.pairs import Pairs, join_pairs, merge_files
@@ -161,7 +162,7 @@ def test_a_killed_search_goes_on_and_makes_no_file_twice(
         written.append(file)
         return write_whole(file)
 
-    for module in (ivf, cells, pairs):
+    for module in (ivf, artifacts, pairs):
         monkeypatch.setattr(module, "write_whole", write_and_tell)
     folder = tmp_path / "killed"
     with pytest.raises(Killed):

@@ -9,12 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lvd_curate.audit import audit_dataset as audit_dataset
     from lvd_curate.calibration import calibrate_pool as calibrate_pool
-    from lvd_curate.config import AuditRecipe as AuditRecipe
-    from lvd_curate.config import BalanceRecipe as BalanceRecipe
-    from lvd_curate.config import BuildConfig as BuildConfig
-    from lvd_curate.config import DedupRecipe as DedupRecipe
-    from lvd_curate.config import EmbedRecipe as EmbedRecipe
-    from lvd_curate.config import RetrieveRecipe as RetrieveRecipe
     from lvd_curate.config import build_config as build_config
     from lvd_curate.doors import balance as balance
     from lvd_curate.doors import dedup as dedup
@@ -23,25 +17,24 @@ if TYPE_CHECKING:
     from lvd_curate.errors import InputError as InputError
     from lvd_curate.pipeline import build_lvd as build_lvd
     from lvd_curate.plan import plan_build as plan_build
+    from lvd_curate.recipes import AuditRecipe as AuditRecipe
+    from lvd_curate.recipes import BalanceRecipe as BalanceRecipe
+    from lvd_curate.recipes import BuildConfig as BuildConfig
+    from lvd_curate.recipes import DedupRecipe as DedupRecipe
+    from lvd_curate.recipes import EmbedRecipe as EmbedRecipe
+    from lvd_curate.recipes import RetrieveRecipe as RetrieveRecipe
     from lvd_curate.reporting.explain import explain_image as explain_image
 
 PLACES = {  # of what is imported when it is first asked for: `curate --help` waits for none of it
     "audit": ("audit_dataset",),
     "calibration": ("calibrate_pool",),
-    "config": (
-        "AuditRecipe",
-        "BalanceRecipe",
-        "BuildConfig",
-        "DedupRecipe",
-        "EmbedRecipe",
-        "RetrieveRecipe",
-        "build_config",
-    ),
+    "config": ("build_config",),
     "doors": ("balance", "dedup", "embed", "retrieve"),
     "errors": ("InputError",),
-    "explain": ("explain_image",),
+    "reporting.explain": ("explain_image",),
     "pipeline": ("build_lvd",),
     "plan": ("plan_build",),
+    "recipes": ("AuditRecipe", "BalanceRecipe", "BuildConfig", "DedupRecipe", "EmbedRecipe", "RetrieveRecipe"),
 }
 
 

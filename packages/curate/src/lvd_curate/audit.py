@@ -7,11 +7,11 @@ from typing import NamedTuple
 import polars as pl
 
 from lvd_curate.columns import EXCLUDE, POOL
-from lvd_curate.config import AuditRecipe
 from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between
 from lvd_curate.engine.artifacts import Workbench, fingerprint_rows
 from lvd_curate.engine.runner import open_runner
 from lvd_curate.provenance import check_outside
+from lvd_curate.recipes import AuditRecipe
 from lvd_curate.stages import screen
 from lvd_curate.steps import ImageSet, embed_images, fingerprint_encoders, look_at, screen_inputs
 

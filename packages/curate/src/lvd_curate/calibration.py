@@ -8,13 +8,13 @@ import polars as pl
 
 from lvd_curate.calibrate import EVERY, PRECISION, Calibration, calibrate
 from lvd_curate.columns import POOL
-from lvd_curate.config import DedupRecipe
 from lvd_curate.doors import open_door
 from lvd_curate.engine.artifacts import Workbench, write_table, write_whole
 from lvd_curate.engine.catalogue import Catalogue
 from lvd_curate.engine.runner import Runner
 from lvd_curate.errors import InputError
 from lvd_curate.inputs.locations import read_bytes
+from lvd_curate.recipes import DedupRecipe
 from lvd_curate.stages import screen
 from lvd_curate.steps import ImageSet, fingerprint_encoders, list_inputs
 

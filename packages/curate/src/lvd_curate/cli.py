@@ -56,7 +56,7 @@ def build_lvd_command(
     Face dataset folder or a hub id hf:OWNER/NAME[:split]. Knobs are key=value words such as embed.encoder=runs/tiny;
     all stand in docs/curate.md.
     """
-    from lvd_curate.config import BuildConfig
+    from lvd_curate.recipes import BuildConfig
 
     config = merge(BuildConfig, words, pool=pool, seeds=seeds, exclude=exclude)
     from lvd_curate.pipeline import build_lvd
@@ -84,7 +84,7 @@ def plan_command(
 
         typer.echo(show_composition(preset))
         return
-    from lvd_curate.config import BuildConfig
+    from lvd_curate.recipes import BuildConfig
 
     config = merge(BuildConfig, words, pool=pool, seeds=seeds, exclude=exclude)
     from lvd_curate.plan import plan_build, show_plan
@@ -103,7 +103,7 @@ def calibrate_command(
 
     Judges deduplicate.encoder where one is given, else hashes and thumbnails.
     """
-    from lvd_curate.config import DedupRecipe
+    from lvd_curate.recipes import DedupRecipe
 
     config = merge(DedupRecipe, words, pool=pool)
     from lvd_curate.calibration import calibrate_pool, describe
@@ -114,7 +114,7 @@ def calibrate_command(
 @app.command("embed")
 def embed_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
     """Embed images: write id, source, path and a unit vector of each."""
-    from lvd_curate.config import EmbedRecipe
+    from lvd_curate.recipes import EmbedRecipe
 
     config = merge(EmbedRecipe, words, pool=pool)
     from lvd_curate.doors import embed
@@ -128,7 +128,7 @@ def dedup_command(words: Words = None, pool: Pool = None, out: OutFile = ...) ->
 
     By hashes and thumbnails, and by deduplicate.encoder where one is given. A pool may be embeddings:FILE.
     """
-    from lvd_curate.config import DedupRecipe
+    from lvd_curate.recipes import DedupRecipe
 
     config = merge(DedupRecipe, words, pool=pool)
     from lvd_curate.doors import dedup
@@ -147,7 +147,7 @@ def retrieve_command(
     out: OutFile = ...,  # type: ignore[assignment]
 ) -> None:
     """Retrieve what is like the seeds: write which pool image each seed brought, at which rank and similarity."""
-    from lvd_curate.config import RetrieveRecipe
+    from lvd_curate.recipes import RetrieveRecipe
 
     config = merge(RetrieveRecipe, words, pool=pool, seeds=seeds)
     from lvd_curate.doors import retrieve
@@ -159,7 +159,7 @@ def retrieve_command(
 @app.command("balance")
 def balance_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
     """Rebalance: choose rebalance.target_size images evenly over concepts (hierarchical k-means)."""
-    from lvd_curate.config import BalanceRecipe
+    from lvd_curate.recipes import BalanceRecipe
 
     config = merge(BalanceRecipe, words, pool=pool)
     from lvd_curate.doors import balance
@@ -179,7 +179,7 @@ def audit_command(
     out: Annotated[Path | None, typer.Option(metavar="OUT.parquet", help="Write what was found, too.")] = None,
 ) -> None:
     """Say whether benchmarks are in a dataset: how many of their images have a copy there, and which."""
-    from lvd_curate.config import AuditRecipe
+    from lvd_curate.recipes import AuditRecipe
 
     config = merge(AuditRecipe, words, against=against, dataset=dataset)
     from lvd_curate.audit import audit_dataset

@@ -15,22 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lvd_curate.columns import POOL, SEEDS
-from lvd_curate.config import (
-    BalanceRecipe,
-    DedupRecipe,
-    EmbedConfig,
-    EmbedRecipe,
-    ExecutionConfig,
-    RetrieveRecipe,
-    ScreenConfig,
-    are_embeddings,
-)
+from lvd_curate.config import EmbedConfig, ExecutionConfig, ScreenConfig
 from lvd_curate.copy_detection.copies import Looks
 from lvd_curate.engine.artifacts import fingerprint_rows, write_table, write_whole
 from lvd_curate.engine.runner import Runner, open_runner
 from lvd_curate.errors import InputError
 from lvd_curate.lineage import build_lineage, list_duplicates, list_unembedded
 from lvd_curate.provenance import check_outside
+from lvd_curate.recipes import BalanceRecipe, DedupRecipe, EmbedRecipe, RetrieveRecipe, are_embeddings
 from lvd_curate.stages import screen
 from lvd_curate.stages.retrieve import check_set_names
 from lvd_curate.steps import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lvd_curate.columns import EXCLUDE, POOL, SEEDS
-from lvd_curate.config import BuildConfig
+from lvd_curate.recipes import BuildConfig
 from lvd_curate.search.kmeans import count_fitting
 from lvd_curate.search.pieces import count_cells
 from lvd_curate.stages import cluster, rebalance, retrieve

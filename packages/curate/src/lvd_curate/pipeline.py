@@ -6,13 +6,13 @@ Every step leaves a table in the work folder `OUT.work`; the same command starte
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from lvd_curate.columns import DROPS, EXCLUDE, POOL, SEEDS
-from lvd_curate.config import BuildConfig
 from lvd_curate.copy_detection.copies import Looks
 from lvd_curate.engine.artifacts import compute_fingerprint, fingerprint_rows, publish_folder, write_table
 from lvd_curate.engine.progress import track
@@ -28,6 +28,7 @@ from lvd_curate.lineage import (
     write_lineage,
 )
 from lvd_curate.provenance import check_output, check_published, write_provenance
+from lvd_curate.recipes import BuildConfig
 from lvd_curate.reporting.card import write_card
 from lvd_curate.reporting.counts import count_curves, count_everything
 from lvd_curate.reporting.galleries import choose_shown
@@ -90,7 +91,7 @@ def build_lvd(config: BuildConfig, out: Path) -> bool:
         screened = build.screen_inputs()
         fingerprint = build.fingerprint(screened)
         if out.exists():
-            check_published(out, fingerprint)
+            check_published(out, fingerprint, set_aside=config.execution.set_aside)
             return False
 
         moderated = build.moderate(screened)
@@ -108,7 +109,8 @@ def build_lvd(config: BuildConfig, out: Path) -> bool:
         build.write_images(screened, chosen.rows, moderated, draft)
         write_lineage(lineage, screened.catalogue, draft / "lineage.parquet")
         build.write_story(screened, clean, chosen, moderated, draft)
-        write_provenance(draft, fingerprint, config, build.models, count_everything(lineage, open_story(draft)))
+        counts = count_everything(lineage, open_story(draft))
+        write_provenance(draft, fingerprint, config, build.models, counts, runner.lacking)
         write_card(draft)
         write_report(draft)
         publish_folder(draft, out)
@@ -119,7 +121,9 @@ def load_models(config: BuildConfig, runner: Runner) -> dict[str, str]:
     """Return the fingerprint of every model the recipe names: by SPEC for encoders, by knob for moderation."""
     device = config.execution.device
     specs = [spec for spec in (config.embed.encoder, config.deduplicate.encoder) if spec is not None]
-    return fingerprint_encoders(runner, specs, device) | moderate.fingerprint_models(config.moderate, device)
+    load = partial(moderate.fingerprint_models, device=device)
+    moderating = next(iter(runner.executor.map(load, [config.moderate])))  # where they will run
+    return fingerprint_encoders(runner, specs, device) | moderating
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import polars as pl
 import psutil
 
 from lvd_curate.columns import EXCLUDE, POOL, ROLES, SEEDS
-from lvd_curate.config import BuildConfig
 from lvd_curate.engine.catalogue import Catalogue
 from lvd_curate.engine.executors import available_cores
 from lvd_curate.engine.runner import Runner, allowed_bytes, open_runner
 from lvd_curate.errors import InputError
 from lvd_curate.estimates import FLOAT16, Encoding, Measured, StageCost, estimate
 from lvd_curate.provenance import check_outside
+from lvd_curate.recipes import BuildConfig
 from lvd_curate.stages import embed, screen
 from lvd_curate.steps import list_inputs, name_inputs
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lvd_curate.columns import ROLES
-from lvd_curate.config import BuildConfig
 from lvd_curate.engine.artifacts import write_whole
 from lvd_curate.errors import InputError
+from lvd_curate.recipes import BuildConfig
 
 LIBRARIES = ("lvd-curate", "numpy", "pillow", "polars", "pyarrow", "scipy", "torch", "transformers")
 
@@ -21,10 +21,16 @@ def library_versions() -> dict[str, str]:
 
 
 def write_provenance(
-    folder: Path, fingerprint: str, config: BuildConfig, models: dict[str, str], counts: dict[str, Any]
+    folder: Path,
+    fingerprint: str,
+    config: BuildConfig,
+    models: dict[str, str],
+    counts: dict[str, Any],
+    set_aside: list[str],
 ) -> None:
     """Write provenance.json: what the dataset was made from, by what, and how much of it there is."""
     said = {"fingerprint": fingerprint, "config": config.content(), "encoders": models, "counts": counts}
+    said["set_aside"] = set_aside  # artifacts that lack the shards that failed; empty as a rule
     with write_whole(folder / "provenance.json") as stream:
         stream.write((json.dumps(said | {"versions": library_versions()}, indent=2) + "\n").encode())
 
@@ -48,9 +54,15 @@ def check_outside(sets: Mapping[str, Mapping[str, str]], option: str, target: Pa
                 )
 
 
-def check_published(out: Path, fingerprint: str) -> None:
-    """Raise InputError unless `out` was made from exactly these inputs."""
-    if read_provenance(out).get("fingerprint") != fingerprint:
+def check_published(out: Path, fingerprint: str, *, set_aside: bool) -> None:
+    """Raise InputError unless `out` was made from exactly these inputs, and all of them where none may be set aside."""
+    said = read_provenance(out)
+    if said.get("set_aside") and not set_aside:
+        raise InputError(
+            f"{out} was built without the images of shards that failed ({', '.join(said['set_aside'])}); move it away "
+            "to try them again, or keep it with execution.set_aside=true"
+        )
+    if said.get("fingerprint") != fingerprint:
         raise InputError(
             f"{out} was made from other inputs or by another version; move it away or choose another --out"
         )

@@ -11,7 +11,6 @@ import polars as pl
 
 from lvd_curate.columns import EXCLUDE, POOL, ROLES, SCREENED, SEEDS
 from lvd_curate.config import (
-    BuildConfig,
     ClusterConfig,
     DecontaminateConfig,
     DeduplicateConfig,
@@ -28,6 +27,7 @@ from lvd_curate.engine.runner import Runner
 from lvd_curate.engine.shards import ShardStage
 from lvd_curate.errors import InputError
 from lvd_curate.inputs.embeddings_file import PREFIX
+from lvd_curate.recipes import BuildConfig
 from lvd_curate.stages import cluster, decontaminate, deduplicate, embed, ingest, moderate, rebalance, retrieve, screen
 from lvd_curate.vectors import Vectors
 

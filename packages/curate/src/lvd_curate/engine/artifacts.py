@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 import pyarrow.parquet as pq
@@ -79,12 +80,17 @@ class ArtifactStore:
         fingerprint = compute_fingerprint(name, version, config, inputs)
         path = self.folder / f"{name}-{fingerprint[:16]}"
         if not path.exists():
-            draft = path.with_name(path.name + ".partial")
+            draft = draft_of(path)
             (draft / PIECES).mkdir(parents=True, exist_ok=True)
             build(draft)
             shutil.rmtree(draft / PIECES)
             publish_folder(draft, path)
         return Artifact(path, fingerprint)
+
+
+def draft_of(path: Path) -> Path:
+    """Return the folder in which an artifact is built."""
+    return path.with_name(path.name + ".partial")
 
 
 def build_table(stage: Callable[[Path], pl.DataFrame], folder: Path) -> None:
@@ -112,6 +118,12 @@ def write_table(table: pl.DataFrame, file: Path) -> None:
     """Write a table as Parquet, whole or not at all."""
     with write_whole(file) as stream:
         pq.write_table(table.to_arrow(), stream, compression="zstd")
+
+
+def write_array(array: np.ndarray, file: Path) -> None:
+    """Write a .npy file, whole or not at all."""
+    with write_whole(file) as stream:
+        np.save(stream, array)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from lvd_curate.config import ExecutionConfig
 from lvd_curate.engine.artifacts import Artifact, ArtifactStore, Workbench, build_table, lock_folder
 from lvd_curate.engine.executors import Executor, InlineExecutor, ProcessExecutor, RayExecutor, available_cores
 from lvd_curate.engine.progress import track
-from lvd_curate.engine.shards import Piece, ShardStage, build_shards
+from lvd_curate.engine.shards import FailedShards, Piece, ShardStage, build_shards, build_without
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class Runner:
     executor: Executor
     max_bytes: int
     set_aside: bool
+    lacking: list[str] = field(default_factory=list)  # artifacts of this run that lack shards
 
     def table(
         self, name: str, stage: Callable[[Workbench], pl.DataFrame], version: int, config: object, inputs: object
@@ -47,9 +48,25 @@ class Runner:
     def shards(
         self, name: str, stage: ShardStage, pieces: Sequence[Piece], version: int, config: object, inputs: object
     ) -> Artifact:
-        """Run a stage over pieces of its input, or open what it left."""
-        build = partial(build_shards, name, stage, pieces, self.executor, track, self.set_aside)
-        return self.store.open_or_build(name, build, version=version, config=config, inputs=inputs)
+        """Run a stage over pieces of its input, or open what it left.
+
+        Shards that fail three times end the run with InputError; with `set_aside` their rows are what the stage's
+        fallback says of them, in an artifact of its own, which nobody takes for the complete one.
+        """
+        build = partial(build_shards, name, stage, pieces, self.executor, track)
+        try:
+            return self.store.open_or_build(name, build, version=version, config=config, inputs=inputs)
+        except FailedShards as failed:
+            if not self.set_aside or stage.fallback is None:
+                raise
+            logger.warning("%s; set aside", failed)
+            build = partial(build_without, stage, pieces, failed)
+            given_up = [inputs, sorted(failed.errors)]
+            artifact = self.store.open_or_build(
+                f"{name}-without", build, version=version, config=config, inputs=given_up
+            )
+            self.lacking.append(artifact.path.name)
+            return artifact
 
 
 @contextmanager

@@ -4,6 +4,7 @@ A shard's Parquet file is written last and whole: it is the mark that the shard 
 thumbnails) lie beside it as raw rows until all shards are there; then they become one .npy file that later stages map.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -35,6 +36,15 @@ class Piece(Protocol):
     def __str__(self) -> str: ...
 
 
+class FailedShards(InputError):
+    """Shards that failed three times each, with the folder that holds all others."""
+
+    def __init__(self, message: str, errors: Mapping[int, str], folder: Path) -> None:
+        super().__init__(message)
+        self.errors = errors
+        self.folder = folder
+
+
 class ShardStage(NamedTuple):
     """A function from the rows of a piece to as many rows, importable by name, and what is special about its table."""
 
@@ -45,23 +55,54 @@ class ShardStage(NamedTuple):
 
 
 def build_shards(
-    name: str, stage: ShardStage, pieces: Sequence[Piece], executor: Mapper, track: Track, set_aside: bool, folder: Path
+    name: str, stage: ShardStage, pieces: Sequence[Piece], executor: Mapper, track: Track, folder: Path
 ) -> None:
     """Fill an artifact's folder, a shard per piece; shards that a killed run finished stay.
 
-    A shard that fails three times does not stop the others. In the end InputError names the failed ones; with
-    `set_aside` their rows become those of the stage's fallback, where it has one.
+    A shard that fails three times does not stop the others; in the end `FailedShards` names those that did.
     """
-    jobs = [(piece, folder / f"shard-{number:05d}.parquet") for number, piece in enumerate(pieces)]
+    jobs = list_jobs(pieces, folder)
     try:
         with track(name, sum(map(len, pieces)), len(pieces)) as advance:
             for rows, bad in executor.map(partial(build_shard, stage), jobs):
                 advance(rows, bad)
     except ShardsFailed as failed:
-        if not set_aside or stage.fallback is None:
-            raise InputError(describe_failures(name, pieces, failed, set_aside=stage.fallback is not None)) from failed
-        for number, error in failed.errors.items():
-            build_shard(stage._replace(run=partial(give_up, stage.fallback, error)), jobs[number])
+        raise FailedShards(describe_failures(name, pieces, failed, stage), failed.errors, folder) from failed
+    join_matrices(stage, folder)
+
+
+def build_without(stage: ShardStage, pieces: Sequence[Piece], failed: FailedShards, folder: Path) -> None:
+    """Fill a second folder with what the first has, and in the place of its failed shards what the fallback says.
+
+    The first stays as it is: a run that does not set them aside tries the failed shards again.
+    """
+    assert stage.fallback is not None
+    for file in [*failed.folder.glob("shard-*.parquet"), *(failed.folder / PIECES).iterdir()]:
+        target = folder / file.relative_to(failed.folder)
+        if not target.exists():
+            link_file(file, target)
+    jobs = list_jobs(pieces, folder)
+    for number, error in failed.errors.items():
+        build_shard(stage._replace(run=partial(give_up, stage.fallback, error)), jobs[number])
+    join_matrices(stage, folder)
+
+
+def list_jobs(pieces: Sequence[Piece], folder: Path) -> list[tuple[Piece, Path]]:
+    """Name the shard of each piece."""
+    return [(piece, folder / f"shard-{number:05d}.parquet") for number, piece in enumerate(pieces)]
+
+
+def link_file(file: Path, target: Path) -> None:
+    """Give a finished file a second name, or copy it where the file system knows no such thing."""
+    try:
+        os.link(file, target)
+    except OSError:
+        with write_whole(target) as stream, open(file, "rb") as source:
+            shutil.copyfileobj(source, stream)
+
+
+def join_matrices(stage: ShardStage, folder: Path) -> None:
+    """Join the raw rows of all shards."""
     for column, dtype in stage.matrices.items():
         join_matrix(folder, column, np.dtype(dtype))
 
@@ -71,10 +112,10 @@ def give_up(fallback: Fallback, error: str, rows: pl.DataFrame) -> pl.DataFrame:
     return fallback(rows, error)
 
 
-def describe_failures(name: str, pieces: Sequence[Piece], failed: ShardsFailed, *, set_aside: bool) -> str:
+def describe_failures(name: str, pieces: Sequence[Piece], failed: ShardsFailed, stage: ShardStage) -> str:
     """Say which shards failed and what can be done."""
     listed = "; ".join(f"shard {number} ({pieces[number]}): {error}" for number, error in failed.errors.items())
-    way = ", or execution.set_aside=true to go on without these images" if set_aside else ""
+    way = ", or execution.set_aside=true to go on without these images" if stage.fallback is not None else ""
     return f"{name}: {listed}. Each failed three times; all others are finished. Give the same command again{way}"
 
 

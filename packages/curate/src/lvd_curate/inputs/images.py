@@ -61,7 +61,7 @@ def decode_thumbnail(
             grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
             small = grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
             return Thumbnail(file_format, width, height, np.asarray(small))
-    except UnusableImage:
+    except (UnusableImage, MemoryError):
         raise
     except Exception as error:  # hostile files make Pillow raise nearly anything
         raise UnusableImage(describe_damage(error)) from error
@@ -75,8 +75,12 @@ def decode_rgb(data: bytes) -> Image.Image:
     try:
         try:
             return decode_upright(data, truncated=False)
+        except MemoryError:
+            raise
         except Exception:  # only then: being tolerant, Pillow stumbles over oddities that it otherwise skips
             return decode_upright(data, truncated=True)
+    except MemoryError:  # no property of the file: the shard is tried again
+        raise
     except Exception as error:
         raise UnusableImage(describe_damage(error)) from error
 

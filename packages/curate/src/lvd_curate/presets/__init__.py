@@ -9,8 +9,7 @@ from importlib.resources import files
 import polars as pl
 
 from lvd_curate.errors import InputError
-
-PAPER_PER_CLUSTER, PAPER_CAP = 10_000, 1_000_000
+from lvd_curate.stages.retrieve import PAPER_CAP, PAPER_PER_CLUSTER
 
 
 def list_presets() -> list[str]:

@@ -48,7 +48,12 @@ class Facts:
 
 
 def find_files(lineage: pl.LazyFrame, name: str) -> pl.DataFrame:
-    """Return the rows of LINEAGE that a name fits best: an id before an exact path, that before the end of one."""
+    """Return the rows of LINEAGE that a name fits best: an id before an exact path, that before the end of one.
+
+    Raises InputError for a name that would fit nearly everything.
+    """
+    if len(name) < 3 or name in (".jpg", ".png", ".jpeg"):
+        raise InputError(f"{name!r} names no image; give an id (6 digits are enough), a path or the end of one")
     if ID.fullmatch(name):
         found = lineage.filter(pl.col("id").str.starts_with(name)).collect()
         if len(found):

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 import torch
 
-from lvd_curate.engine.artifacts import Workbench, write_whole
+from lvd_curate.engine.artifacts import Workbench, write_array
 from lvd_curate.search.matching import choose_first_look, prepare, rank_cells, read_stored
 from lvd_curate.search.pieces import count_cells, count_rows
 from lvd_curate.vectors import Vectors
@@ -23,12 +23,6 @@ from lvd_curate.vectors import Vectors
 POINTS_PER_CELL, ITERATIONS = 40, 8  # of k-means; it need not be the best: the probes are chosen by what they find
 MERGES = 1024  # blocks into which a run is cut, so that what is read of it at once stays some tens of kilobytes
 MOST_PIECES = 4  # of work in a block, which then takes half of a process's share of memory
-
-
-def write_array(array: np.ndarray, file: Path) -> None:
-    """Write a .npy file, whole or not at all."""
-    with write_whole(file) as stream:
-        np.save(stream, array)
 
 
 def fit_centroids(vectors: Vectors, bench: Workbench, random_seed: int) -> Path:

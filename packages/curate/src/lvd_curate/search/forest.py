@@ -1,7 +1,8 @@
 """At which similarity images part: the maximum spanning forest of the graph of copies.
 
 Links above any threshold join the same images as the forest's links above it, and the forest has fewer links than there
-are images. So one look at all links tells what every higher threshold would have done.
+are images. So one look at all links tells what every higher threshold would have done. Links come in pieces that need
+not fit in memory; scipy counts nodes in 32 bits, so at most 2,147,483,647 images may have copies.
 """
 
 from collections.abc import Iterable

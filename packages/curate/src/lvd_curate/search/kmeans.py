@@ -14,7 +14,7 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 
-from lvd_curate.engine.artifacts import Workbench, write_whole
+from lvd_curate.engine.artifacts import Workbench, write_array
 from lvd_curate.errors import InputError
 from lvd_curate.vectors import Vectors
 
@@ -215,9 +215,3 @@ def derive_seed(random_seed: int, *path: int) -> int:
 def count_gpus() -> int:
     """Return how many GPUs faiss can use; faiss-cpu has no word for it."""
     return int(getattr(faiss, "get_num_gpus", lambda: 0)())
-
-
-def write_array(array: np.ndarray, file: Path) -> None:
-    """Write a .npy file, whole or not at all."""
-    with write_whole(file) as stream:
-        np.save(stream, array)

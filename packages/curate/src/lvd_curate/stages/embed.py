@@ -28,7 +28,8 @@ def fingerprint_encoder(spec: str, device: str) -> str:
         return open_embeddings(spec).fingerprint()
     from lvd_curate.models.encoders import load_encoder
 
-    return load_encoder(spec, device).fingerprint()
+    model = load_encoder(spec, device)
+    return f"{model.fingerprint()} on {model.device.type}"  # processors round differently: their vectors do not mix
 
 
 def embed(files: pl.DataFrame, encoder: str, batch_size: int, precision: str, device: str) -> pl.DataFrame:
