@@ -27,7 +27,7 @@ def test_a_sample_is_measured_and_the_build_opens_the_listing(config: BuildConfi
     assert plan.measured.counts == {"pool": {"pool": 41}, "seeds": {"seeds": 10}, "exclude": {"exclude": 6}}
     assert plan.measured.semantic.dim == 32
     stages = [cost.stage for cost in plan.costs]
-    assert stages == ["ingest", "screen", "embed", "cluster", "retrieve", "materialize"]
+    assert stages == ["ingest", "screen", "embed", "deduplicate", "decontaminate", "cluster", "retrieve", "materialize"]
     assert all(cost.seconds >= 0 and cost.disk >= 0 for cost in plan.costs)
     text = show_plan(plan)
     assert "pool pool: 41 files" in text
@@ -47,6 +47,7 @@ def measured(pool: int) -> Measured:
         screen_seconds=0.004,
         semantic=Encoding(0.05, 384),
         copies=Encoding(0.02, 512),
+        moderate_seconds=0.04,
         product_rate=1e11,
         write_rate=1e9,
         process_bytes=1e9,
@@ -61,10 +62,10 @@ def test_time_grows_with_the_pool_and_falls_with_the_workers(config: BuildConfig
 
     one, ten, wide = seconds(10**6, 1), seconds(10**7, 1), seconds(10**7, 8)
     assert one["embed"] == pytest.approx(0.05 * 1_001_000)
-    for stage in ("screen", "embed", "embed-copies"):
+    for stage in ("screen", "moderate", "embed", "embed-copies"):
         assert ten[stage] == pytest.approx(10 * one[stage], rel=0.01)
         assert wide[stage] == pytest.approx(ten[stage] / 8)
-    assert 20 < ten["deduplicate"] / one["deduplicate"] < 45  # about N to the power of 1.5
+    assert 15 < ten["deduplicate"] / one["deduplicate"] < 45  # about N to the power of 1.5
 
 
 def test_the_join_respects_the_memory_allowed(config: BuildConfig) -> None:

@@ -4,6 +4,7 @@ Each function states its arithmetic: multiplications of the join and of k-means,
 the way here, so these are upper bounds.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from lvd_curate.stages import cluster, rebalance, retrieve
 
 PROBES = 8  # cells per query: what the join takes unless its sample says otherwise
 FLOAT16 = 2  # bytes
+MODERATED_BYTES = 100  # per image: its id, score and faces
+HASH_BYTES = 24  # of the index, per image and process
+CLOSER_LOOK, VIEW_SEARCHES = 0.0017, 0.0036  # seconds per image, the latter at a million
 
 
 class StageCost(NamedTuple):
@@ -47,6 +51,7 @@ class Measured:
     screen_seconds: float  # per image and process
     semantic: Encoding
     copies: Encoding | None
+    moderate_seconds: float | None  # per image and process
     product_rate: float  # multiplications and additions per second and process
     write_rate: float  # bytes per second
     process_bytes: float  # of a worker with its encoder
@@ -71,10 +76,19 @@ def estimate(config: BuildConfig, m: Measured, workers: int, allowed: int) -> li
         ),
         embed_cost("embed", own, m.semantic, table + side_by_side, workers),
     ]
+    if m.moderate_seconds is not None:
+        seconds = own * m.moderate_seconds / workers
+        costs.insert(2, StageCost("moderate", own, table + side_by_side, own * MODERATED_BYTES, seconds))
     if m.copies is not None:
         costs.append(embed_cost("embed-copies", everything, m.copies, table + side_by_side, workers))
-        costs.append(join_cost("deduplicate", own, own, m.copies.dim, table, allowed, per_second))
-        costs.append(join_cost("decontaminate", own, m.total(EXCLUDE), m.copies.dim, table, allowed, per_second))
+    references = m.total(EXCLUDE)
+    for name, queries, database in (("deduplicate", own, own), ("decontaminate", own, references)):
+        cost = hash_cost(name, queries, database, table, workers)
+        if m.copies is not None:
+            join = join_cost(name, queries, database, m.copies.dim, table, allowed, per_second)
+            memory = max(cost.memory, join.memory)
+            cost = cost._replace(memory=memory, disk=join.disk, seconds=cost.seconds + join.seconds)
+        costs.append(cost)
     clusters = cluster.scale_clusters(config.cluster, pool)
     costs.append(kmeans_cost("cluster", pool, [clusters], m.semantic.dim, config.cluster.iterations, table, per_second))
     costs.append(join_cost("retrieve", seeds, pool, m.semantic.dim, table, allowed, per_second))
@@ -101,6 +115,18 @@ def count_picks(config: BuildConfig, m: Measured) -> int:
 def embed_cost(name: str, rows: int, encoding: Encoding, memory: float, workers: int) -> StageCost:
     """A forward pass per image; two bytes per dimension on disk."""
     return StageCost(name, rows, memory, rows * encoding.dim * FLOAT16, rows * encoding.seconds / workers)
+
+
+def hash_cost(name: str, queries: int, database: int, table: float, workers: int) -> StageCost:
+    """Searches through every view, which grow with the root of the index, and a closer look at what they propose.
+
+    Its two constants were measured on one core of an Intel Xeon, not on this machine.
+    """
+    one_way = queries * (CLOSER_LOOK + VIEW_SEARCHES * math.sqrt(database / 1e6)) if database else 0.0
+    other_way = database * (CLOSER_LOOK + VIEW_SEARCHES * math.sqrt(queries / 1e6)) if database != queries else 0.0
+    return StageCost(
+        name, queries, table + workers * HASH_BYTES * max(queries, database), 0, (one_way + other_way) / workers
+    )
 
 
 def join_cost(

@@ -126,6 +126,13 @@ def load_models(config: BuildConfig, runner: Runner) -> dict[str, str]:
     return fingerprint_encoders(runner, specs, device) | moderating
 
 
+def warn_unguarded(references: pl.DataFrame, embedded: pl.DataFrame) -> None:
+    """Say how many excluded images the copy-detection encoder gives no vector for: nothing is compared with them."""
+    lost = references.join(embedded, on="id", how="anti")
+    if len(lost):
+        logger.warning("decontaminate: %d excluded images have no finite vector and guard nothing", len(lost))
+
+
 @dataclass(frozen=True)
 class Build:
     """The chapters of one run."""
@@ -186,6 +193,7 @@ class Build:
             copies = self.embed("embed-copies", screened, everything, config.deduplicate.encoder)
             described.append(copies.fingerprint)
             drops.append(list_unembedded(mine, copies.table))
+            warn_unguarded(references, copies.table)
             own, references = (
                 t.join(copies.table, on="id", how="semi", maintain_order="left") for t in (own, references)
             )

@@ -22,7 +22,7 @@ from lvd_curate.errors import InputError
 from lvd_curate.estimates import FLOAT16, Encoding, Measured, StageCost, estimate
 from lvd_curate.provenance import check_outside
 from lvd_curate.recipes import BuildConfig
-from lvd_curate.stages import embed, screen
+from lvd_curate.stages import embed, moderate, screen
 from lvd_curate.steps import list_inputs, name_inputs
 
 WRITE_BYTES = 64 * 10**6  # written to time the disk
@@ -85,6 +85,7 @@ def measure(config: BuildConfig, runner: Runner, sample: int) -> Measured:
         screen_seconds=screen_seconds,
         semantic=measure_encoder(encoder, usable, config),
         copies=measure_encoder(copies, usable, config) if copies else None,
+        moderate_seconds=measure_moderation(usable, config),
         product_rate=measure_products(),
         write_rate=measure_writing(runner.store.folder),
         process_bytes=psutil.Process().memory_info().rss,
@@ -105,6 +106,17 @@ def measure_encoder(spec: str, files: pl.DataFrame, config: BuildConfig) -> Enco
     started = time.monotonic()
     run(files)
     return Encoding((time.monotonic() - started) / len(files), len(vectors[0]) // FLOAT16)
+
+
+def measure_moderation(files: pl.DataFrame, config: BuildConfig) -> float | None:
+    """Time the moderation models on all sampled images, after a few that warm them up; None without any."""
+    knobs, device = config.moderate, config.execution.device
+    if knobs.nsfw is None and knobs.faces is None:
+        return None
+    moderate.moderate(files.head(4), knobs, device)
+    started = time.monotonic()
+    moderate.moderate(files, knobs, device)
+    return (time.monotonic() - started) / len(files)
 
 
 def measure_products() -> float:
