@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from lvd_pretrain.augment import Photometry
+from lvd_pretrain.config import LossConfig
 from lvd_pretrain.data import build_loader
+from lvd_pretrain.errors import InputError
 from lvd_pretrain.losses import dino_loss, ibot_loss, koleo_loss
 from lvd_pretrain.method import SelfDistillation
 from lvd_pretrain.sinkhorn import sinkhorn_knopp
@@ -31,14 +33,14 @@ def test_terms_equal_the_plain_objective(tiny):
     teacher, student = method.teacher, method.student
     with torch.no_grad():
         (tokens,) = teacher["backbone"]([v.global_crops])
-        cls_targets = sinkhorn_knopp(teacher["dino_head"](tokens.cls), 0.05, 3).view(2, 4, -1)
-        patch_targets = sinkhorn_knopp(teacher["ibot_head"](tokens.patches[v.masks]), 0.05, 3)
+        cls_targets = sinkhorn_knopp(teacher["dino_head"](tokens.cls).dense(), 0.05, 3).view(2, 4, -1)
+        patch_targets = sinkhorn_knopp(teacher["ibot_head"](tokens.patches[v.masks]).dense(), 0.05, 3)
     (large,) = student["backbone"]([v.global_crops], [v.masks])
     (small,) = student["backbone"]([v.local_crops])
-    logits = torch.cat([student["dino_head"](large.cls), student["dino_head"](small.cls)]).view(4, 4, -1)
+    logits = torch.cat([student["dino_head"](part.cls).dense() for part in (large, small)]).view(4, 4, -1)
     shared, local = dino_loss(cls_targets, logits, 0.1)
     weights = torch.cat([torch.full((int(n),), 1 / float(n)) for n in v.masks.sum(1) if n])
-    ibot = ibot_loss(patch_targets, student["ibot_head"](large.patches[v.masks]), weights, 8, 0.1)
+    ibot = ibot_loss(patch_targets, student["ibot_head"](large.patches[v.masks]).dense(), weights, 8, 0.1)
     koleo = 0.1 * (koleo_loss(large.cls[:4]) + koleo_loss(large.cls[4:]))
     for name, value in (("dino_global", shared), ("dino_local", local), ("ibot", ibot), ("koleo", koleo)):
         assert losses[name].item() == pytest.approx(value.item(), abs=1e-5), name
@@ -96,3 +98,33 @@ def test_variants_give_their_terms_and_gradients_everywhere(tiny, overrides, ter
     missing = [name for name, p in method.student.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
     assert ("ibot_head" in method.student) == ("ibot" in terms and "loss.ibot_separate_head=false" not in overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["teacher.centering=ema"], ["loss.ibot_separate_head=false"], ["masks.probability=0"]],
+    ids=["sinkhorn", "ema", "tied heads", "nothing masked"],
+)
+def test_fused_losses_are_the_dense_ones_with_gradients(tiny, overrides):
+    terms, gradients = [], []
+    for fused in ("true", "false"):
+        config = tiny("model.drop_path=0.0", *overrides, f"loss.fused={fused}")
+        method = build(config).train()
+        losses = method(views(config), 0.05)
+        sum(losses.values()).backward()
+        terms.append({name: value.item() for name, value in losses.items()})
+        gradients.append([p.grad for p in method.student.parameters() if p.grad is not None])
+    assert terms[0] == pytest.approx(terms[1], rel=1e-5)
+    assert len(gradients[0]) == len(gradients[1])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()) + 1e-9)
+
+
+def test_losses_fuse_by_themselves_where_dense_ones_would_be_large():
+    loss = LossConfig()
+    assert loss.fuses(3771, 65536)  # ViT-L/16, 64 images: masked patches by prototypes
+    assert not loss.fuses(640, 65536)
+    assert LossConfig(fused="true").fuses(1, 2)
+    assert not LossConfig(fused="false").fuses(10**6, 10**6)
+    with pytest.raises(InputError, match=r"loss\.fused=maybe"):
+        LossConfig(fused="maybe")

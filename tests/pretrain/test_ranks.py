@@ -5,14 +5,30 @@ import torch
 import torch.distributed as dist
 
 from lvd_pretrain.centering import Center
+from lvd_pretrain.losses import ibot_loss
 from lvd_pretrain.ranks import all_reduce_max, all_reduce_sum, world_size
-from lvd_pretrain.sinkhorn import sinkhorn_knopp
+from lvd_pretrain.scores import Scores
+from lvd_pretrain.sinkhorn import factored_sinkhorn_knopp, sinkhorn_knopp
 
 ROWS = (5, 0)  # unequal counts, one rank without any
 
 
 def logits() -> torch.Tensor:
     return torch.rand(sum(ROWS), 7, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def factored(mine: slice) -> dict[str, torch.Tensor]:
+    """Targets, centre and the sum of losses' gradients of some of the rows, without a dense matrix."""
+    features, weight, student = (
+        torch.randn(n, 3, generator=torch.Generator().manual_seed(n)) for n in (sum(ROWS), 7, sum(ROWS) + 1)
+    )
+    scores, prototypes = Scores(features[mine], weight), (weight + 0.1).requires_grad_()
+    targets = factored_sinkhorn_knopp(scores, 0.05, 3)
+    rows = len(targets.rows)
+    ibot_loss(targets, Scores(student[:-1][mine], prototypes), torch.ones(rows), 1, 0.1).backward()
+    center = Center(7, 0.9)
+    center.factored(scores, 0.05)
+    return {"targets": targets.dense(), "gradient": prototypes.grad, "center": center.value}
 
 
 def one_rank(rank: int, store: str, out: str) -> None:
@@ -26,6 +42,7 @@ def one_rank(rank: int, store: str, out: str) -> None:
         {
             "sinkhorn": sinkhorn_knopp(mine, 0.05, 3),
             "center": center.value,
+            "factored": factored(slice(0, ROWS[0]) if rank == 0 else slice(ROWS[0], None)),
             "sum": all_reduce_sum(values),
             "max": all_reduce_max(values),
             "values": values,
@@ -42,6 +59,11 @@ def test_two_ranks_with_unequal_rows_equal_one_process(tmp_path):
     states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     together = torch.cat([state["sinkhorn"] for state in states])
     assert torch.allclose(together, sinkhorn_knopp(logits(), 0.05, 3), atol=1e-6)
+    alone, (first, second) = factored(slice(None)), [state["factored"] for state in states]
+    assert torch.allclose(torch.cat([first["targets"], second["targets"]]), alone["targets"], atol=1e-5)
+    assert torch.allclose(first["gradient"] + second["gradient"], alone["gradient"], atol=1e-5)
+    assert torch.allclose(first["center"], alone["center"], atol=1e-6)
+    assert torch.equal(first["center"], second["center"])
     center = Center(7, 0.9)
     center(logits(), 0.05)
     for rank, state in enumerate(states):

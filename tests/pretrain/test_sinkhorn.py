@@ -3,7 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvd_pretrain.sinkhorn import sinkhorn_knopp
+from lvd_pretrain import scores as tiling
+from lvd_pretrain.scores import Scores
+from lvd_pretrain.sinkhorn import factored_sinkhorn_knopp, sinkhorn_knopp
 
 
 def potentials_oracle(logits: torch.Tensor, temperature: float, iterations: int) -> torch.Tensor:
@@ -42,5 +44,18 @@ def test_sharp_logits_neither_overflow_nor_vanish(logits):
     assert torch.allclose(assigned.sum(1), torch.ones(2))
 
 
+@pytest.mark.parametrize("temperature", [0.04, 0.07])
+def test_the_factored_form_gives_the_dense_targets(monkeypatch, temperature):
+    monkeypatch.setattr(tiling, "TILE_ROWS", 7)
+    monkeypatch.setattr(tiling, "TILE_COLUMNS", 10)
+    torch.manual_seed(0)
+    features, weight = (torch.nn.functional.normalize(torch.randn(n, 6), dim=-1) for n in (23, 41))
+    scores = Scores(features, weight)
+    targets = factored_sinkhorn_knopp(scores, temperature, 3)
+    assert torch.allclose(targets.dense(), sinkhorn_knopp(scores.dense(), temperature, 3), atol=1e-5)
+    assert torch.allclose(targets.dense().sum(1), torch.ones(23), atol=1e-5)
+
+
 def test_no_rows_are_fine():
+    assert factored_sinkhorn_knopp(Scores(torch.empty(0, 3), torch.randn(5, 3)), 0.07, 3).dense().shape == (0, 5)
     assert sinkhorn_knopp(torch.empty(0, 5), 0.07, 3).shape == (0, 5)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lvd_pretrain.ranks import all_reduce_sum
+from lvd_pretrain.scores import Assignment, Scores, logsumexp_of_rows
 
 
 class Center(nn.Module):
@@ -23,9 +24,22 @@ class Center(nn.Module):
     def forward(self, logits: Tensor, temperature: float) -> Tensor:
         """Targets softmax((logits - centre) / temperature), [M, K]; the centre then moves towards this batch's mean."""
         targets = F.softmax((logits.float() - self.value) / temperature, dim=-1)
-        totals = all_reduce_sum(
-            torch.cat([logits.float().sum(0), logits.new_tensor([len(logits)], dtype=torch.float32)])
-        )
+        self._follow(logits.float().sum(0), len(logits))
+        return targets
+
+    @torch.no_grad()
+    def factored(self, scores: Scores, temperature: float) -> Assignment:
+        """The same targets and the same move of the centre without a [M, K] matrix."""
+        sharp = scores.sharpened(temperature)
+        columns = -self.value / temperature
+        targets = Assignment(sharp, columns, -logsumexp_of_rows(sharp, columns))
+        # The logits' sum over rows is the logits of the features' sum.
+        total = Scores(scores.features.sum(0, keepdim=True), scores.weight).dense()
+        self._follow(total.squeeze(0), len(scores.features))
+        return targets
+
+    def _follow(self, total: Tensor, rows: int) -> None:
+        """Move towards the mean over all ranks' rows; `total` is this rank's sum of logits, [K]."""
+        totals = all_reduce_sum(torch.cat([total, total.new_tensor([rows])]))
         mean = totals[:-1] / totals[-1].clamp_min(1)
         self.value.lerp_(mean, 1 - self.momentum)
-        return targets

@@ -16,6 +16,7 @@ from typing import Any
 
 from lvd_pretrain.errors import InputError
 
+FUSED_FROM = 2**26  # logits: 256 MB in float32, of which dense losses hold about six copies
 ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
     "vit_tiny": (192, 12, 3),  # DeiT's tiny: not in the paper, for small budgets
     "vit_small": (384, 12, 6),
@@ -26,7 +27,6 @@ ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
 CENTERINGS = ("sinkhorn_knopp", "ema")
 PRECISIONS = ("fp32", "bf16")
 FFNS = ("mlp", "swiglu")
-FUSED_FROM = 2**26  # logits: 256 MB in float32, of which dense losses hold about six copies
 DISTILLED_PATCHES = ("all", "masks")
 
 

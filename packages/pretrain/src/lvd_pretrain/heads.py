@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lvd_pretrain.config import HeadConfig
 from lvd_pretrain.initialisation import init_linears
+from lvd_pretrain.scores import Scores
 
 
 class Prototypes(nn.Module):
@@ -18,10 +19,9 @@ class Prototypes(nn.Module):
         self.weight_g = nn.Parameter(torch.ones(count, 1))
         self.weight_v = nn.Parameter(torch.empty(count, dim).uniform_(-(dim**-0.5), dim**-0.5))  # PyTorch's own Linear
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, d] -> logits [N, K]."""
-        weight = self.weight_g * F.normalize(self.weight_v, dim=-1)
-        return F.linear(x, weight)
+    def forward(self, x: Tensor) -> Scores:
+        """[N, d] -> logits [N, K], factored; the rows are normalised once, however often the logits are computed."""
+        return Scores(x, self.weight_g.float() * F.normalize(self.weight_v.float(), dim=-1))
 
 
 class ProjectionHead(nn.Module):
@@ -39,8 +39,6 @@ class ProjectionHead(nn.Module):
         init_linears(self.mlp, init_std)
         self.last_layer = Prototypes(config.bottleneck, config.prototypes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Backbone tokens [N, D] -> prototype logits [N, K], float32."""
-        bottleneck = F.normalize(self.mlp(x).float(), dim=-1, eps=1e-12)
-        with torch.autocast(x.device.type, enabled=False):  # divided by a small temperature, bf16's steps are large
-            return self.last_layer(bottleneck)
+    def forward(self, x: Tensor) -> Scores:
+        """Backbone tokens [N, D] -> prototype logits [N, K], factored, float32."""
+        return self.last_layer(F.normalize(self.mlp(x).float(), dim=-1, eps=1e-12))

@@ -12,8 +12,11 @@ from lvd_pretrain.centering import Center
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.heads import ProjectionHead
 from lvd_pretrain.losses import dino_loss, ibot_loss, koleo_loss
-from lvd_pretrain.sinkhorn import sinkhorn_knopp
+from lvd_pretrain.scores import Assignment, Scores
+from lvd_pretrain.sinkhorn import factored_sinkhorn_knopp, sinkhorn_knopp
 from lvd_pretrain.vit import VisionTransformer
+
+Targets = Tensor | Assignment
 
 
 class Views(NamedTuple):
@@ -86,12 +89,13 @@ class SelfDistillation(nn.Module):
         cls = torch.cat([part.cls for part in tokens])  # [(2 + L) * B, D]
         student_temperature = self.config.teacher.student_temperature
 
-        dino_global, dino_local = dino_loss(cls_targets, dino_head(cls).unflatten(0, (-1, batch)), student_temperature)
+        logits = self._logits(dino_head(cls), like=cls_targets).unflatten(0, (-1, batch))  # [2 + L, B, K]
+        dino_global, dino_local = dino_loss(cls_targets, logits, student_temperature)
         losses = {"dino_global": weights.dino * dino_global, "dino_local": weights.dino * dino_local}
         if patch_targets is not None:
             patches = tokens[0].patches.flatten(0, 1)[masked]  # [M, D]
             counts = masks.sum(1, keepdim=True).expand_as(masks).flatten()[masked]
-            logits = self.student[self.patch_head](patches)
+            logits = self._logits(self.student[self.patch_head](patches), like=patch_targets)  # [M, K']
             term = ibot_loss(patch_targets, logits, 1 / counts, 2 * batch, student_temperature)
             losses["ibot"] = weights.ibot * term
         if weights.koleo:  # per view: the two crops of an image must not be each other's neighbours
@@ -106,14 +110,23 @@ class SelfDistillation(nn.Module):
         cls = self._assign(self.teacher["dino_head"](tokens.cls), self.cls_center, temperature)
         patches = None
         if self.config.loss.ibot:
-            patch_logits = self.teacher[self.patch_head](tokens.patches.flatten(0, 1)[masked])
-            patches = self._assign(patch_logits, self.patch_center, temperature)
-        return cls.unflatten(0, (2, -1)), patches
+            patch_scores = self.teacher[self.patch_head](tokens.patches.flatten(0, 1)[masked])
+            patches = self._assign(patch_scores, self.patch_center, temperature)
+        return cls.unflatten(0, (2, len(global_crops) // 2)), patches
 
-    def _assign(self, logits: Tensor, center: Center | None, temperature: float) -> Tensor:
+    def _assign(self, scores: Scores, center: Center | None, temperature: float) -> Targets:
+        """Targets from teacher scores, factored where a dense matrix would be large; both join the same reductions."""
+        factored = self.config.loss.fuses(len(scores.features), len(scores.weight))
         if center is not None:
-            return center(logits, temperature)
-        return sinkhorn_knopp(logits, temperature, self.config.teacher.sinkhorn_iterations)
+            return center.factored(scores, temperature) if factored else center(scores.dense(), temperature)
+        iterations = self.config.teacher.sinkhorn_iterations
+        if factored:
+            return factored_sinkhorn_knopp(scores, temperature, iterations)
+        return sinkhorn_knopp(scores.dense(), temperature, iterations)
+
+    def _logits(self, scores: Scores, like: Targets) -> Tensor | Scores:
+        """Student logits in the form the targets have."""
+        return scores if isinstance(like, Assignment) else scores.dense()
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
