@@ -70,7 +70,7 @@ def test_time_grows_with_the_pool_and_falls_with_the_workers(config: BuildConfig
 
 def test_the_join_respects_the_memory_allowed(config: BuildConfig) -> None:
     config = replace(config, deduplicate=replace(config.deduplicate, encoder="torchscript:sscd.pt"))
-    costs = {cost.stage: cost for cost in estimate(config, measured(10**8), 16, 10**10)}
+    costs = {cost.stage: cost for cost in estimate(config, measured(10**8), 2, 10**10)}
     assert costs["deduplicate"].memory < 10**10 + 200 * 10**8
     assert costs["embed-copies"].disk == 2 * 512 * (10**8 + 1000)
 

@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 def losses(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in {"images_per_second", "data_wait", "memory_gib"}} for line in lines
+    ]
 
 
 def words(config) -> list[str]:

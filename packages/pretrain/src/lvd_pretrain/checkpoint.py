@@ -7,6 +7,7 @@ is a function of the seed and the step.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import warnings
 from pathlib import Path
@@ -40,7 +41,8 @@ def save_checkpoint(
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process: just what is meant
     save({"model": weights, "optimizer": moments}, checkpoint_id=partial, no_dist=not dist.is_initialized())
     if _is_first_rank():
-        (partial / STATE).write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
+        files = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
+        (partial / STATE).write_text(json.dumps({"step": step, **facts, "files": files}, indent=2) + "\n")
         publish(partial, target)
     _barrier()
 
@@ -65,28 +67,63 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest step, or None."""
-    found = sorted(path for path in folder.glob("step_*") if (path / STATE).is_file())
-    return found[-1] if found else None
+    """The whole checkpoint with the highest step, or None; damaged ones are passed over with a line. Every rank calls.
+
+    The first rank looks and tells the others: what they see of a shared disk may lag behind.
+    """
+    found: list[Path | None] = [_newest_whole(folder) if _is_first_rank() else None]
+    if dist.is_initialized():
+        dist.broadcast_object_list(found)
+    return found[0]
+
+
+def _newest_whole(folder: Path) -> Path | None:
+    for path in sorted(folder.glob("step_*"), reverse=True):
+        damage = find_damage(path)
+        if not damage:
+            return path
+        logging.getLogger(__name__).warning("passing over %s: %s", path, damage)
+    return None
+
+
+def find_damage(path: Path) -> str:
+    """What is missing from a checkpoint folder, in words; empty for a whole one.
+
+    Every file is compared with the size it had when the checkpoint was published: a copy cut short, a full disk or a
+    removal that was interrupted shows without opening gigabytes.
+    """
+    try:
+        files = read_state(path)["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{STATE} cannot be read ({type(error).__name__})"
+    for name, size in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size:,} of {size:,} bytes"
+    return ""
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Step and facts of a checkpoint.
+    """Step and facts of a checkpoint, and the size of each of its files."""
+    state: dict[str, Any] = json.loads((path / STATE).read_text())
+    return state
 
-    Raises:
-        InputError: its state file is damaged.
+
+def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
+    """Remove checkpoints, damaged ones first of all.
+
+    Args:
+        folder: of the checkpoints.
+        keep: how many of the newest whole ones stay.
+        keep_every: whole ones at multiples of so many steps stay, too; 0 for none.
     """
-    try:
-        return json.loads((path / STATE).read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{path / STATE} is damaged ({error}); remove that folder to go on from the one before it"
-        ) from error
-
-
-def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoints."""
-    for path in sorted(folder.glob("step_*"))[:-keep]:
+    whole = [path for path in sorted(folder.glob("step_*")) if not find_damage(path)]
+    kept = set(whole[-keep:])
+    if keep_every:
+        kept |= {path for path in whole if read_state(path)["step"] % keep_every == 0}
+    for path in set(folder.glob("step_*")) - kept:
         shutil.rmtree(path)
 
 

@@ -222,6 +222,34 @@ class SaveConfig:
 
     every: int = 3_750  # steps between checkpoints; the last step is always saved
     keep: int = 3  # newest checkpoints kept; models are all kept
+    keep_every: int = 0  # checkpoints at multiples of so many steps are kept for good; 0 = none
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """Alarms."""
+
+    patience: int = 1_000  # steps after warm-up at ln K, or with all cls tokens one point, before a run stops; 0 never
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnnConfig:
+    """A k-NN during the run, on labelled images that are not trained on: each is classified by the others."""
+
+    path: str = ""  # Hugging Face dataset, Parquet file, or folder whose subfolders are classes
+    every: int = 0  # steps between measurements, a multiple of log_every; 0 = never
+    split: str = "train"
+    column: str = "image"
+    label: str = "label"
+    images: int = 5_000  # drawn evenly over the set
+    neighbours: int = 20  # DINO, arXiv 2104.14294, appendix F.1
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if bool(self.path) != bool(self.every):
+            raise InputError("knn.path and knn.every go together: give both or neither")
+        if self.every < 0 or self.neighbours < 1 or self.images < 2 or self.temperature <= 0:
+            raise InputError("knn: every must be at least 0, neighbours 1, images 2, temperature above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +260,7 @@ class PretrainConfig:
     seed: int = 0
     precision: str = "bf16"  # compute; weights, losses and EMA are fp32 always
     log_every: int = 10  # steps between lines of metrics.jsonl
+    trackers: list[str] | None = None  # names Accelerate knows; null is TensorBoard where installed, [] none
     init_from: str = ""  # weights to start from: a run, a model folder or hub id, .safetensors, .pth, timm:NAME[/FILE]
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -246,6 +275,8 @@ class PretrainConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     save: SaveConfig = field(default_factory=SaveConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    knn: KnnConfig = field(default_factory=KnnConfig)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -264,6 +295,8 @@ class PretrainConfig:
                 f"optim.warmup={self.optim.warmup} is not below optim.steps={self.optim.steps}, so the learning rate "
                 f"would never arrive: try optim.warmup={self.optim.steps // 10}"
             )
+        if self.knn.every % self.log_every:
+            raise InputError(f"knn.every={self.knn.every} is not a multiple of log_every={self.log_every}")
         if self.loss.dino <= 0:
             raise InputError(f"loss.dino={self.loss.dino}: must be above 0, the DINO term carries the objective")
         if self.distill.teacher and self.model.drop_path:
@@ -290,6 +323,8 @@ class PretrainConfig:
             ("log_every", self.log_every),
         ):
             yield name, count, 1, many
+        yield "save.keep_every", self.save.keep_every, 0, many
+        yield "monitor.patience", self.monitor.patience, 0, many
         yield "data.workers", self.data.workers, 0, 1024
         yield "model.registers", self.model.registers, 0, 1024
         yield "crops.local_number", self.crops.local_number, 0, 1024

@@ -17,6 +17,7 @@ from lvd_pretrain.crops import decode, multi_crop
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.masks import batch_masks
 from lvd_pretrain.order import Mixture, RankBatches, Shuffle, mixture_shares
+from lvd_pretrain.signals import leave_stopping_to_the_main_process
 from lvd_pretrain.sources import ImageSource, encoded_image, open_images, source_members
 from lvd_pretrain.streaming import Lane, StreamSource, open_stream
 
@@ -194,6 +195,7 @@ def build_loader(
             StreamBatches(source, config, start, rank, world),
             batch_size=None,  # batches come whole
             num_workers=config.data.workers,
+            worker_init_fn=leave_stopping_to_the_main_process,
             pin_memory=torch.cuda.is_available(),
         )
     if len(source) < batch_size * world:
@@ -206,5 +208,6 @@ def build_loader(
         batch_sampler=RankBatches(start, config.optim.steps, batch_size, rank, world),
         collate_fn=Collate(config, world),
         num_workers=config.data.workers,
+        worker_init_fn=leave_stopping_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
     )

@@ -19,10 +19,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lvd_pretrain import __version__
+from lvd_pretrain.card import model_card
 from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.curves import draw_curves, read_curves
 from lvd_pretrain.layouts import to_hugging_face
 from lvd_pretrain.publish import publish
 from lvd_pretrain.vit import NORM_EPS
+
+CURVES = "curves.svg"
 
 
 def hugging_face_config(config: PretrainConfig) -> dict[str, Any]:
@@ -108,7 +112,10 @@ def export_model(
     _write_json(partial / "config.json", hugging_face_config(config))
     _write_json(partial / "preprocessor_config.json", preprocessor_config(config))
     _write_json(partial / "training.json", {"step": step, **facts, "versions": versions, "config": config.to_dict()})
-    (partial / "README.md").write_text(_model_card(config, step, facts))
+    curves = read_curves(run / "metrics.jsonl", step)
+    if curves:
+        (partial / CURVES).write_text(draw_curves(curves))
+    (partial / "README.md").write_text(model_card(config, step, facts, CURVES if curves else None))
     publish(partial, target)
     link = run / ".model.partial"
     link.unlink(missing_ok=True)
@@ -123,35 +130,3 @@ def _on_disk(tensor: Tensor) -> Tensor:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _model_card(config: PretrainConfig, step: int, facts: dict[str, Any]) -> str:
-    model = config.model
-    width, depth, heads = model.dims
-    return f"""---
-library_name: transformers
-pipeline_tag: image-feature-extraction
-tags: [dinov2, self-supervised, lvd]
----
-
-# {Path(config.out).name}
-
-A vision transformer trained by self-distillation without labels (DINO, iBOT and KoLeo against a momentum teacher),
-written by lvd-pretrain {__version__}. These are the teacher's weights after {step:,} of {config.optim.steps:,} steps.
-
-| | |
-|---|---|
-| shape | width {width}, depth {depth}, {heads} heads, patch {model.patch_size}, {model.registers} registers |
-| trained at | {config.crops.global_size} px, global batch {facts["global_batch"]} |
-| data | `{config.data.path}`, {facts["images"]} images, fingerprint `{facts["dataset"]}` |
-
-```python
-from transformers import AutoImageProcessor, AutoModel
-
-processor = AutoImageProcessor.from_pretrained(path)
-model = AutoModel.from_pretrained(path)
-features = model(**processor(image, return_tensors="pt")).last_hidden_state  # [1, 1 + registers + patches, {width}]
-```
-
-`heads.safetensors` holds the teacher's projection heads, `training.json` the whole configuration.
-"""

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.trackers import tracker_names
 
 
 def build_accelerator(config: PretrainConfig) -> Accelerator:
@@ -37,6 +38,8 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision="bf16" if config.precision == "bf16" else "no",
         fsdp_plugin=plugin,
+        log_with=tracker_names(config.trackers),
+        project_dir=config.out,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if asked != accelerator.num_processes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,7 @@ class SelfDistillation(nn.Module):
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
         self.config = config
+        self.observe: Callable[[Targets, Tensor], None] | None = None
         loss, width = config.loss, config.model.dims[0]
         self.student = nn.ModuleDict({"backbone": VisionTransformer(config.model, config.crops.global_size)})
         self.student["dino_head"] = ProjectionHead(width, config.dino_head, config.model.init_std)
@@ -86,6 +88,8 @@ class SelfDistillation(nn.Module):
         backbone, dino_head = self.student["backbone"], self.student["dino_head"]
         crop_lists = [views.global_crops] + ([views.local_crops] if len(views.local_crops) else [])
         tokens = backbone(crop_lists, [masks if weights.ibot and self.shows_masks else None, None][: len(crop_lists)])
+        if self.observe is not None:
+            self.observe(cls_targets, tokens[0].cls)
         cls = torch.cat([part.cls for part in tokens])  # [(2 + L) * B, D]
         student_temperature = self.config.teacher.student_temperature
 
@@ -104,7 +108,7 @@ class SelfDistillation(nn.Module):
         return losses
 
     @torch.no_grad()
-    def targets(self, global_crops: Tensor, masked: Tensor, temperature: float) -> tuple[Tensor, Tensor | None]:
+    def targets(self, global_crops: Tensor, masked: Tensor, temperature: float) -> tuple[Targets, Targets | None]:
         """Teacher assignments of the unmasked global crops: cls [2, B, K]; with iBOT patches [M, K']."""
         (tokens,) = self.teacher["backbone"]([global_crops])
         cls = self._assign(self.teacher["dino_head"](tokens.cls), self.cls_center, temperature)

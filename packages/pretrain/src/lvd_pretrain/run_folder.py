@@ -11,7 +11,16 @@ from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.errors import InputError
 
 # What may change between start and resume; data and global batch are checked by what they are, not by their words.
-FREE = ("out", "log_every", "data.workers", "data.path", "optim.batch_size", "save.every", "save.keep")
+FREE = (
+    "out",
+    "log_every",
+    "data.workers",
+    "data.path",
+    "optim.batch_size",
+    "save.every",
+    "save.keep",
+    "save.keep_every",
+)
 
 
 def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> None:

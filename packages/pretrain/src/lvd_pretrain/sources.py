@@ -194,9 +194,30 @@ def _cache_folder(folder: Path) -> str:
     )
 
 
+def open_labelled(config: DataConfig, label: str) -> tuple[TableSource, NDArray[np.int64]]:
+    """A labelled set: an image folder whose subfolders are classes, or a dataset with a column of labels.
+
+    Returns:
+        The images and their labels, numbered [images].
+
+    Raises:
+        InputError: nothing there, or no such column.
+    """
+    path = Path(config.path)
+    table = _load_table(config, *((path, None) if path.is_dir() else (None, path if path.is_file() else None)))
+    if label not in table.column_names:
+        raise InputError(f"knn.label={label}: not among the columns {', '.join(table.column_names)} of {config.path}")
+    _, numbers = np.unique(np.asarray(table[label]), return_inverse=True)
+    return _image_column(config, table, None), numbers.astype(np.int64)
+
+
 def _open_table(
     config: DataConfig, fingerprint: str | None, folder: Path | None = None, parquet: Path | None = None
 ) -> TableSource:
+    return _image_column(config, _load_table(config, folder, parquet), fingerprint)
+
+
+def _load_table(config: DataConfig, folder: Path | None, parquet: Path | None) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
@@ -212,6 +233,12 @@ def _open_table(
     except Exception as error:  # the library raises a dozen kinds for a bad folder, a lost network, an unknown split
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"data.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
+    return table
+
+
+def _image_column(config: DataConfig, table: Any, fingerprint: str | None) -> TableSource:
+    import datasets
+
     if config.column not in table.column_names:
         raise InputError(f"data.column={config.column}: not among the columns {', '.join(table.column_names)}")
     feature = table.features[config.column]

@@ -17,15 +17,19 @@ from lvd_pretrain.data import Batch, build_loader, open_source, source_facts
 from lvd_pretrain.distillation import build_method
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.export import export_model
+from lvd_pretrain.knn import KnnMonitor
 from lvd_pretrain.launch import build_accelerator, prepare, shard_blocks
 from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.monitor import Monitor
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
 from lvd_pretrain.pretrained import load_modules, open_pretrained
 from lvd_pretrain.publish import explain_failed_writes
-from lvd_pretrain.ranks import gather_weights
+from lvd_pretrain.ranks import any_rank, gather_weights
 from lvd_pretrain.run_folder import claim_run_folder
 from lvd_pretrain.schedules import Schedules
+from lvd_pretrain.trackers import flat_settings
+from lvd_pretrain.watch import Watch
+from lvd_pretrain.signals import StopRequest
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -38,22 +42,25 @@ def pretrain(config: PretrainConfig) -> Path:
     accelerator = build_accelerator(config)
     world, rank = accelerator.num_processes, accelerator.process_index
     run = Path(config.out)
+    checkpoint, done = newest_checkpoint(run / "checkpoints"), 0
     source = open_source(config.data)
     facts = {**source_facts(source, config, world), "global_batch": config.optim.batch_size * world}
 
     # ---- student, teacher, optimizer: the same initial weights on every rank ----------------------------------------
     torch.manual_seed(config.seed)
     method = build_method(config)
-    if config.init_from and newest_checkpoint(run / "checkpoints") is None:
+    if config.init_from and checkpoint is None:
         load_modules(method.student, open_pretrained(config.init_from), config.init.heads)
         method.restart_average()
     shard_blocks(accelerator, method, config.precision)
     model, optimizer = prepare(accelerator, method, build_optimizer(method.student, config.model.dims[1], config.optim))
     schedules = Schedules(config, facts["global_batch"])
     photometry = Photometry(config.augment, accelerator.device)
+    watch = Watch(config, accelerator.device)
+    method.observe = watch.observe
+    knn = KnnMonitor(config) if config.knn.every else None
 
     # ---- go on where the last run stopped ----------------------------------------------------------------------------
-    checkpoint, done = newest_checkpoint(run / "checkpoints"), 0
     if checkpoint is not None:
         state = read_state(checkpoint)
         check_same_data(state, facts, checkpoint)
@@ -64,6 +71,7 @@ def pretrain(config: PretrainConfig) -> Path:
     accelerator.wait_for_everyone()
     if checkpoint is not None:
         load_checkpoint(checkpoint, model, optimizer.optimizer)
+    accelerator.init_trackers("pretrain", flat_settings(config.to_dict()))
 
     def save(step: int) -> None:
         with explain_failed_writes(run / "checkpoints"):
@@ -73,10 +81,11 @@ def pretrain(config: PretrainConfig) -> Path:
             # After the model: a checkpoint says that its step is done.
             save_checkpoint(run / "checkpoints", step, model, optimizer.optimizer, facts)
             if accelerator.is_main_process:
-                prune_checkpoints(run / "checkpoints", config.save.keep)
+                prune_checkpoints(run / "checkpoints", config.save.keep, config.save.keep_every)
         accelerator.wait_for_everyone()
 
-    with Monitor(run / "metrics.jsonl", done, config.optim.steps, accelerator.is_main_process) as monitor:
+    progress = Monitor(run / "metrics.jsonl", done, config.optim.steps, accelerator.is_main_process)
+    with progress as monitor, StopRequest() as stop:
         monitor.say(
             f"{facts['images']} images, {describe(method)}, global batch {facts['global_batch']}, {accelerator.device}"
         )
@@ -85,7 +94,8 @@ def pretrain(config: PretrainConfig) -> Path:
         model.train()
         skipped, since, logged = 0, time.monotonic(), done
 
-        for step, batch in enumerate(loader, start=done):
+        for step, batch in enumerate(watch.timed(loader), start=done):
+            logging = (step + 1) % config.log_every == 0 or step + 1 == config.optim.steps
             # ---- forward: named losses -------------------------------------------------------------------------------
             values = schedules(step)
             set_step_values(optimizer, values)
@@ -99,23 +109,37 @@ def pretrain(config: PretrainConfig) -> Path:
             optimizer.zero_grad()
             accelerator.backward(loss)
             norms = clip_gradients(method.student, config.optim.clip)
-            check_finite(losses, norms, step)
+            watch.check(losses, norms, step, logging=logging)
             optimizer.step()
             method.update_teacher(values.momentum)
 
             # ---- log and save ----------------------------------------------------------------------------------------
             skipped += batch.skipped
             monitor.advance(step + 1)
-            if (step + 1) % config.log_every == 0 or step + 1 == config.optim.steps:
+            if logging:
                 rate = (step + 1 - logged) * facts["global_batch"] / (time.monotonic() - since)
-                monitor.log(step + 1, metrics(accelerator, losses, norms, values, skipped, rate))
+                line = metrics(accelerator, losses, norms, values, skipped, rate) | watch.report()
+                if knn is not None and (step + 1) % config.knn.every == 0:
+                    weights = gather_weights(method.average)
+                    line |= (
+                        {"knn_top1": knn.top1(weights["backbone"], accelerator.device)} if weights["backbone"] else {}
+                    )
+                monitor.log(step + 1, line)
+                accelerator.log(line, step=step + 1)
                 skipped, since, logged = 0, time.monotonic(), step + 1
-            if (step + 1) % config.save.every == 0 or step + 1 == config.optim.steps:
+            stopping = any_rank(bool(stop.name), accelerator.device)
+            if (step + 1) % config.save.every == 0 or step + 1 == config.optim.steps or stopping:
                 began = time.monotonic()
                 save(step + 1)
                 since += time.monotonic() - began
+            done = step + 1
+            if stopping:
+                break
 
-        monitor.say(f"done: {config.optim.steps} steps, model in {run / 'model'}")
+        if done < config.optim.steps:
+            monitor.say(f"stopped by {stop.name or 'another rank'}: step {done} is saved, the same command goes on")
+        else:
+            monitor.say(f"done: {done} steps, model in {run / 'model'}")
     accelerator.end_training()
     return run
 
@@ -143,13 +167,6 @@ def check_same_data(state: dict[str, Any], facts: dict[str, Any], checkpoint: Pa
                 f"{checkpoint} was made with other {what} ({state.get(name)}, now {facts.get(name)}); "
                 "choose another out= to start afresh"
             )
-
-
-def check_finite(losses: dict[str, torch.Tensor], norms: dict[str, torch.Tensor], step: int) -> None:
-    """Stop before a step writes non-finite weights; gradients are means over ranks, so all ranks stop together."""
-    if not all(bool(torch.isfinite(norm)) for norm in norms.values()):
-        terms = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
-        raise FloatingPointError(f"step {step}: gradients are not finite ({terms}); the last checkpoint is intact")
 
 
 def metrics(
