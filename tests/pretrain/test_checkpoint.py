@@ -35,7 +35,7 @@ def test_weights_teacher_centres_and_moments_come_back(tiny, tmp_path):
             assert torch.equal(value, moments.state[b][key])
     for a, b in zip(optimizer.param_groups, moments.param_groups, strict=True):
         assert a["lr_factor"] == b["lr_factor"]
-        assert a["last_layer"] == b["last_layer"]
+        assert a["part"] == b["part"]
 
 
 def test_newest_whole_checkpoint_is_found_and_old_ones_go(tiny, tmp_path):
