@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from lvd_curate.errors import InputError
+from lvd_curate.models import encoders
 from lvd_curate.models.encoders import load_encoder
 
 Picture = Callable[..., Image.Image]
@@ -205,3 +207,16 @@ def test_the_fingerprint_follows_what_weights_do_not_tell(encoder: Path, tmp_pat
     shape = json.loads((other / "config.json").read_text()) | {"num_attention_heads": 4}
     (other / "config.json").write_text(json.dumps(shape))
     assert load_encoder(str(other), "cpu").fingerprint() != load_encoder(str(encoder), "cpu").fingerprint()
+
+
+def test_workers_share_out_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert encoders.choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert encoders.choose_device("auto") == torch.device("cuda", 0)
+    names = [f"SpawnProcess-{number}" for number in range(1, 7)]
+    chosen = []
+    for name in names:
+        monkeypatch.setattr(encoders.multiprocessing, "current_process", lambda name=name: SimpleNamespace(name=name))
+        chosen.append(encoders.choose_device("auto").index)
+    assert sorted(chosen) == [0, 0, 1, 1, 2, 2]

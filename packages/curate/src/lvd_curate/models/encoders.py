@@ -6,6 +6,8 @@ SPEC is a Model v1 folder or a run folder (its `model/`), `transformers:ID_OR_DI
 
 import functools
 import hashlib
+import multiprocessing
+import re
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,9 +78,8 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
     }
     if kind not in loaders or not rest:
         kind, rest = "transformers", str(find_model_folder(spec))
-    name = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return loaders[kind](rest, torch.device(name))
+        return loaders[kind](rest, choose_device(device))
     except InputError:
         raise
     except ImportError as error:
@@ -86,6 +87,14 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
     except Exception as error:  # five libraries, each with its own errors for a missing or foreign checkpoint
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"encoder {spec!r} cannot be read ({first}); give {WAYS}") from error
+
+
+def choose_device(device: str) -> torch.device:
+    """Return where an encoder runs; worker processes share out the GPUs there are, by the number in their name."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    number = re.search(r"\d+$", multiprocessing.current_process().name)
+    return torch.device("cuda", int(number[0]) % max(1, torch.cuda.device_count()) if number else 0)
 
 
 def find_model_folder(spec: str) -> Path:
