@@ -6,9 +6,9 @@ SPEC is a Model v1 folder or a run folder (its `model/`), `transformers:ID_OR_DI
 
 import functools
 import hashlib
+import json
 import multiprocessing
 import re
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
