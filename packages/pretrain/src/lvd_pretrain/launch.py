@@ -38,7 +38,7 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision="bf16" if config.precision == "bf16" else "no",
         fsdp_plugin=plugin,
-        log_with=tracker_names(config.trackers),
+        log_with=tracker_names(config.trackers) or None,
         project_dir=config.out,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )

@@ -20,7 +20,9 @@ FREE = (
     "save.every",
     "save.keep",
     "save.keep_every",
+    "trackers",
 )
+FREE_SECTIONS = ("data.paths.", "monitor.", "knn.")
 
 
 def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> None:
@@ -34,7 +36,7 @@ def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> Non
     if started and path.is_file():
         found = _flatten(yaml.safe_load(path.read_text()))
         for key in sorted(wanted.keys() | found.keys()):
-            if key not in FREE and not key.startswith("data.paths") and wanted.get(key) != found.get(key):
+            if key not in FREE and not key.startswith(FREE_SECTIONS) and wanted.get(key) != found.get(key):
                 raise InputError(
                     f"{run} holds a run with {key}={found.get(key)}, now {key}={wanted.get(key)}: "
                     "give the same recipe to go on, or another out= to start afresh"

@@ -27,9 +27,9 @@ from lvd_pretrain.publish import explain_failed_writes
 from lvd_pretrain.ranks import any_rank, gather_weights
 from lvd_pretrain.run_folder import claim_run_folder
 from lvd_pretrain.schedules import Schedules
+from lvd_pretrain.signals import StopRequest
 from lvd_pretrain.trackers import flat_settings
 from lvd_pretrain.watch import Watch
-from lvd_pretrain.signals import StopRequest
 
 
 def pretrain(config: PretrainConfig) -> Path:
