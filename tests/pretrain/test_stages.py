@@ -34,6 +34,8 @@ def test_a_high_resolution_stage_starts_from_a_run_and_resizes_its_positions(tin
     assert backbone(run)["pos_embed"].shape == (1, 1 + 8 * 8, 32)
     assert json.loads((run / "model/config.json").read_text())["image_size"] == 64
     assert all(value < 20 for value in losses(run))
+    assert "![Loss terms over the steps](curves.svg)" in (run / "model/README.md").read_text()
+    assert "koleo" in (run / "model/curves.svg").read_text()
 
 
 def test_student_and_teacher_start_at_the_given_weights(tiny, first, tmp_path):
