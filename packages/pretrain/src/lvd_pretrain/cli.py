@@ -1,4 +1,4 @@
-"""The command `pretrain RECIPE.yaml [key=value ...]`, alone or under `accelerate launch`."""
+"""The command `pretrain RECIPE [key=value ...]`, alone or under `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,7 +22,9 @@ def pretrain(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RECIPE.yaml] [key=value ...]", help="A recipe and settings that override it.", show_default=False
+            metavar="[RECIPE] [key=value ...]",
+            help="A recipe, by path or name, and settings that override it.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -32,18 +33,15 @@ def pretrain(
     The run folder out= receives config.yaml, metrics.jsonl, checkpoints/ and model/. The same command started again
     goes on from the newest checkpoint. Every setting with its default and origin stands in lvd_pretrain/config.py.
 
-    Example: accelerate launch pretrain packages/pretrain/recipes/tiny.yaml data.path=images out=runs/first
+    Example: accelerate launch pretrain tiny data.path=images out=runs/first
     """
     words = words or []
     if not words:
-        raise InputError(
-            "no recipe and no settings; try: "
-            "pretrain packages/pretrain/recipes/tiny.yaml data.path=IMAGES out=runs/first"
-        )
-    recipe = Path(words[0]) if "=" not in words[0] else None
-
+        raise InputError("no recipe and no settings; try: pretrain tiny data.path=IMAGES out=runs/first")
     from lvd_pretrain.config import build_config
+    from lvd_pretrain.presets import find_recipe
 
+    recipe = find_recipe(words[0]) if "=" not in words[0] else None
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the workers
     config = build_config(recipe, words[1:] if recipe else words)
     from lvd_pretrain.train import pretrain as run

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.presets import DEFAULT_PRESET, preset_settings
 
 FUSED_FROM = 2**26  # logits: 256 MB in float32, of which dense losses hold about six copies
 ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
@@ -27,6 +28,7 @@ ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
 CENTERINGS = ("sinkhorn_knopp", "ema")
 PRECISIONS = ("fp32", "bf16")
 FFNS = ("mlp", "swiglu")
+ATTENTIONS = ("auto", "xformers", "varlen", "sdpa")
 DISTILLED_PATCHES = ("all", "masks")
 
 
@@ -74,6 +76,7 @@ class ModelConfig:
     mlp_ratio: float = 4.0
     layerscale: float = 1e-5  # initial value of LayerScale's gamma
     init_std: float | None = 0.02  # of every Linear, heads included; null: 1 / sqrt(inputs), for narrow networks
+    attention: str = "auto"  # kernel: "xformers", "varlen", "sdpa"; "auto": the first of them that runs here
     drop_path: float = 0.3  # rate in every block (uniform); 0.4 in the long recipes
     pos_embed_offset: float = 0.0  # released models without registers: 0.1 (see vit.py); 0 resizes by size
     pos_embed_antialias: bool = True  # as the released register models and their Hugging Face class do
@@ -83,6 +86,8 @@ class ModelConfig:
             raise InputError(f"model.arch={self.arch}: not one of {', '.join(ARCHITECTURES)}")
         if self.ffn not in FFNS:
             raise InputError(f"model.ffn={self.ffn}: not one of {', '.join(FFNS)}")
+        if self.attention not in ATTENTIONS:
+            raise InputError(f"model.attention={self.attention}: not one of {', '.join(ATTENTIONS)}")
         if self.dims[0] % self.dims[2]:
             raise InputError(f"model.width={self.dims[0]} is not a multiple of model.heads={self.dims[2]}")
         if self.patch_size < 1:
@@ -256,6 +261,7 @@ class KnnConfig:
 class PretrainConfig:
     """One run of `pretrain`."""
 
+    preset: str = DEFAULT_PRESET  # "clean" or "dinov2-released": what differs stands in presets.py
     out: str = "runs/pretrain"  # run folder
     seed: int = 0
     precision: str = "bf16"  # compute; weights, losses and EMA are fp32 always
@@ -281,6 +287,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(f"precision={self.precision}: not one of {', '.join(PRECISIONS)}")
+        if self.precision == "fp32" and self.model.attention in ("xformers", "varlen"):
+            raise InputError(f"model.attention={self.model.attention} takes 16 bits only: set precision=bf16")
         for name, size in (("global_size", self.crops.global_size), ("local_size", self.crops.local_size)):
             if size <= 0 or size % self.model.patch_size:
                 fit = max(1, round(size / self.model.patch_size)) * self.model.patch_size
@@ -365,26 +373,29 @@ def _plain(value: Any) -> Any:
 
 
 def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfig:
-    """Merge defaults, a recipe file and `key=value` words, in that order.
+    """Merge defaults, the preset that words or recipe name, the recipe file and `key=value` words, in that order.
 
     Raises:
-        InputError: no such recipe, an unknown key (named with the nearest known one) or a value of the wrong type.
+        InputError: no such recipe or preset, an unknown key (the nearest one is named), a value of the wrong type.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     if recipe is not None and not recipe.is_file():
-        raise InputError(f"recipe {recipe}: no such file; the repository has some in packages/pretrain/recipes/")
+        raise InputError(f"recipe {recipe}: no such file")
     for word in overrides:
         if "=" not in word:
             raise InputError(f"'{word}': expected key=value, for example optim.steps=1000")
     schema = OmegaConf.structured(PretrainConfig)
     source = str(recipe)
     try:
-        merged = OmegaConf.merge(schema, OmegaConf.load(recipe)) if recipe else schema
+        recipe_tree = OmegaConf.load(recipe) if recipe else OmegaConf.create()
+        read = OmegaConf.merge(schema, recipe_tree)
         source = " ".join(overrides)
-        config = OmegaConf.to_object(OmegaConf.merge(merged, OmegaConf.from_dotlist(list(overrides))))
+        words = OmegaConf.from_dotlist(list(overrides))
+        preset = preset_settings(OmegaConf.merge(read, words).preset)
+        config = OmegaConf.to_object(OmegaConf.merge(schema, preset, recipe_tree, words))
     except (TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{source}: not a YAML mapping of settings ({' '.join(str(error).split())[:200]})") from None
     except YAMLError as error:

@@ -1,0 +1,54 @@
+"""What ships with the package: two named sets of choices, and recipes found by name wherever it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lvd_pretrain.errors import InputError
+
+RECIPES = Path(__file__).with_name("recipes")
+DEFAULT_PRESET = "clean"
+
+# Where the released weights' training and the paper's text part ways. What both share is in the defaults of config.py,
+# among it that prototypes' lengths (weight_g) are trained and decayed. Two traits of the released code are in neither:
+# losses in half precision, where close images make KoLeo infinite, and masks short of their count by a few patches.
+PRESETS: dict[str, dict[str, Any]] = {
+    "dinov2-released": {
+        # The code draws blur with probability 1 - p: nominally 1.0, 0.1, 0.5, in effect these, and so trained.
+        "augment": {"blur": [0.0, 0.9, 0.5]},
+        # As the releases without registers; those with registers resize as `clean` does.
+        "model": {"pos_embed_offset": 0.1, "pos_embed_antialias": False},
+    },
+    "clean": {
+        "augment": {"blur": [1.0, 0.1, 0.5]},  # the paper's, appendix B.1 (BYOL's)
+        "model": {"pos_embed_offset": 0.0, "pos_embed_antialias": True},  # to a size, without aliasing
+    },
+}
+
+
+def preset_settings(name: str) -> dict[str, Any]:
+    """Settings of a preset.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset={name}: not one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def find_recipe(word: str) -> Path:
+    """A recipe file: a path, or the name of a shipped one, with or without `lvd:` before it.
+
+    Raises:
+        InputError: neither.
+    """
+    path = Path(word)
+    if path.is_file():
+        return path
+    names = sorted(file.stem for file in RECIPES.glob("*.yaml"))
+    name = word.removeprefix("lvd:")
+    if name in names:
+        return RECIPES / f"{name}.yaml"
+    raise InputError(f"recipe {word}: no such file, and none that is shipped: {', '.join(names)}")
