@@ -45,6 +45,8 @@ def test_resolved_config_reads_back_as_itself(tmp_path):
         ("dino_head.prototypes=0", "dino_head.prototypes=0"),
         ("crops.local_number=-1", "crops.local_number=-1"),
         ("model.patch_size=0", "model.patch_size=0"),
+        ("model.attention=flash", "auto, xformers, varlen, sdpa"),
+        ("loss.fused=maybe", "auto, true, false"),
         ("optim.steps=100", "optim.warmup=10"),
     ],
 )
@@ -69,3 +71,14 @@ def test_missing_or_broken_recipe_is_named(tmp_path):
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(recipe):
     assert build_config(recipe, []).optim.steps > 0
+
+
+@pytest.mark.parametrize("kernel", ["xformers", "varlen"])
+def test_a_kernel_of_16_bits_is_refused_in_float32(kernel):
+    with pytest.raises(InputError, match="set precision=bf16"):
+        build_config(None, ["precision=fp32", f"model.attention={kernel}"])
+
+
+@pytest.mark.parametrize("word", ["auto", "true", "False"])
+def test_fused_is_a_word_or_a_truth_value(word):
+    assert build_config(None, [f"loss.fused={word}"]).loss.fused.lower() == word.lower()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lvd_pretrain.attention import check_attention
 from lvd_pretrain.centering import Center
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.heads import ProjectionHead
@@ -39,6 +40,7 @@ class SelfDistillation(nn.Module):
 
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
+        check_attention(config.model.attention)
         self.config = config
         self.observe: Callable[[Targets, Tensor], None] | None = None
         loss, width = config.loss, config.model.dims[0]

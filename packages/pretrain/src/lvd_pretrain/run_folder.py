@@ -16,6 +16,8 @@ FREE = (
     "log_every",
     "data.workers",
     "data.path",
+    "model.attention",
+    "loss.fused",
     "optim.batch_size",
     "save.every",
     "save.keep",

@@ -45,16 +45,16 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention over a packed token matrix."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, kernel: str) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.kernel = heads, kernel
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """[T, D] -> [T, D]."""
         query, key, value = self.qkv(x).unflatten(1, (3, self.heads, -1)).unbind(1)  # each [T, heads, head_dim]
-        return self.proj(packed_attention(query, key, value, layout).flatten(1))
+        return self.proj(packed_attention(query, key, value, layout, self.kernel).flatten(1))
 
 
 class Mlp(nn.Module):
@@ -110,7 +110,7 @@ class Block(nn.Module):
         width, _, heads = config.dims
         ffn = SwiGlu if config.ffn == "swiglu" else Mlp
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, heads, config.attention)
         self.ls1 = LayerScale(width, config.layerscale)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = ffn(width, int(width * config.mlp_ratio))
