@@ -1,6 +1,10 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
+from lvd_pretrain import vit
 from lvd_pretrain.attention import Run
 from lvd_pretrain.config import ModelConfig
 from lvd_pretrain.vit import Block, VisionTransformer, sample_rows
@@ -108,3 +112,44 @@ def test_mean_over_draws_approaches_the_full_branch():
     x, layout = torch.randn(6, 32), [Run(6, 1)]
     mean = torch.stack([block.train()(x, layout) for _ in range(3000)]).mean(0)
     assert torch.allclose(mean, block.eval()(x, layout), atol=0.05)
+
+
+def test_each_branch_and_crop_list_draws_its_own_samples_and_equals_the_oracle(monkeypatch):
+    """Recorded draws, then the plain sum: kept samples get their branch times b / s, the others nothing."""
+    torch.manual_seed(0)
+    block = build(drop_path=0.4).blocks[0].train()
+    layout, tokens = [Run(5, 3), Run(8, 2)], 5 * 3 + 8 * 2
+    draws = []
+    monkeypatch.setattr(vit, "sample_rows", lambda *args: draws.append(sample_rows(*args)) or draws[-1])
+    x = torch.randn(tokens, 32)
+    out = block(x, layout)
+    assert [kept for _, kept, _ in draws] == [[Run(3, 3), Run(4, 2)]] * 2
+    assert not torch.equal(draws[0][0], draws[1][0])
+    for (rows, _, scale), branch in zip(draws, (block._attend, block._feed_forward), strict=True):
+        factor = torch.zeros(tokens, 1)
+        factor[rows] = scale
+        assert factor[:15].unique().tolist() == pytest.approx([0, 5 / 3])
+        assert factor[15:].unique().tolist() == [0, 2]
+        x = x + factor * branch(x, layout)
+    assert torch.allclose(out, x, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.0, 1.0), (0.25, 0.75), (0.5, 0.5)])
+def test_dropped_samples_cost_no_flops(rate, share):
+    layout, x = [Run(4, 9), Run(8, 4)], torch.randn(4 * 9 + 8 * 4, 32)
+
+    def flops(drop_path: float) -> int:
+        block = Block(ModelConfig(**{**SHAPE, "drop_path": drop_path})).train()
+        with FlopCounterMode(display=False) as counter:
+            block(x, layout).sum().backward()
+        return counter.get_total_flops()
+
+    assert flops(rate) == share * flops(0.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(samples=st.integers(1, 40), rate=st.sampled_from([0.1, 0.25, 0.3, 0.4, 0.5, 0.95]))
+def test_the_subset_is_the_floor_and_never_empty(samples, rate):
+    _, (kept,), scale = sample_rows([Run(samples, 2)], rate, torch.device("cpu"))
+    assert kept.samples == max(int(samples * (1 - rate)), 1)
+    assert torch.allclose(scale, torch.tensor(samples / kept.samples))
