@@ -1,10 +1,14 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from lvd_pretrain.checkpoint import newest_checkpoint, read_state
+from lvd_pretrain.config import build_config
 from lvd_pretrain.scores import Assignment, Scores
 from lvd_pretrain.train import pretrain
 from lvd_pretrain.watch import Watch, effective_rank
@@ -107,3 +111,42 @@ def test_a_collapsed_run_stops_with_its_last_checkpoint_intact(tiny):
     checkpoint = newest_checkpoint(Path(config.out) / "checkpoints")
     assert checkpoint is not None
     assert read_state(checkpoint)["step"] == 8
+
+
+def one_rank(rank: int, store: str, out: str) -> None:
+    """What `check` says on one of two ranks: with one of them at ln K, with both, with a broken term on the second."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    config = build_config(None, ["dino_head={prototypes: 64}", "monitor.patience=2", "optim.warmup=0"])
+    targets, features, norms = torch.full((2, 4, 64), 1 / 64), torch.eye(32)[:8], {"backbone": torch.tensor(1.0)}
+    said = []
+    for losses in ((4.2, 1.0)[rank], 4.2):
+        watch = Watch(config, DEVICE)
+        watch.observe(targets, features)
+        for step in range(2):
+            try:
+                watch.check(fine(losses), norms, step, logging=True)
+                said.append("goes on")
+            except FloatingPointError as error:
+                said.append(str(error))
+    try:
+        watch.check(fine((1.0, math.inf)[rank]), {"backbone": torch.tensor(math.nan)}, 7, logging=False)
+    except FloatingPointError as error:
+        said.append(str(error))
+    Path(out, f"{rank}.txt").write_text("\n".join(said))
+    dist.destroy_process_group()
+
+
+def test_two_ranks_stop_together_and_name_the_guilty_one(tmp_path):
+    words = [str(tmp_path / "store"), str(tmp_path)]
+    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), *words]) for rank in range(2)]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    one, other = ((tmp_path / f"{rank}.txt").read_text().splitlines() for rank in range(2))
+    assert one == other
+    assert one[:3] == ["goes on"] * 3
+    assert "stood at ln K" in one[3]
+    assert "dino_global inf on rank 1)" in one[4]
+
+
+if __name__ == "__main__":
+    one_rank(int(sys.argv[1]), *sys.argv[2:])
