@@ -42,10 +42,11 @@ def run(recipe: list[str], folder: Path) -> list[dict[str, float]]:
     return [{term: line[term] for term in terms if term in line} for line in map(json.loads, lines)]
 
 
+@pytest.mark.parametrize("fused", ["false", "true"])
 @pytest.mark.parametrize("name", RECORDS)
-def test_losses_are_those_on_record(name, tmp_path):
+def test_losses_are_those_on_record(name, fused, tmp_path):
     record = json.loads((GOLDEN / name).read_text())
-    steps = run(record["recipe"], tmp_path)
+    steps = run([*record["recipe"], f"loss.fused={fused}"], tmp_path)
     assert len(steps) == len(record["steps"]) == 20
     for number, (now, then) in enumerate(zip(steps, record["steps"], strict=True), start=1):
         assert now == pytest.approx(then, rel=1e-5), f"step {number}"

@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lvd_pretrain.augment import Photometry
 from lvd_pretrain.config import LossConfig
@@ -54,6 +56,33 @@ def test_terms_start_at_the_closed_forms(tiny):
     assert losses["dino_global"].item() == pytest.approx(math.log(64) / 9, rel=0.05)
     assert losses["dino_local"].item() == pytest.approx(math.log(64) * 8 / 9, rel=0.05)
     assert losses["ibot"].item() == pytest.approx(math.log(48) / 2, rel=0.05)  # half of the crops are masked
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    local=st.integers(0, 8),
+    prototypes=st.integers(2, 200),
+    probability=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    fused=st.sampled_from(["true", "false"]),
+    centering=st.sampled_from(["sinkhorn_knopp", "ema"]),
+)
+def test_uniform_predictions_cost_the_closed_forms(tiny, local, prototypes, probability, fused, centering):
+    """With all logits 0 a cross-entropy is ln K whatever its target: what is left are the terms' weights."""
+    config = tiny(
+        f"crops.local_number={local}",
+        f"dino_head.prototypes={prototypes}",
+        f"ibot_head.prototypes={prototypes + 1}",
+        f"masks.probability={probability}",
+        f"loss.fused={fused}",
+        f"teacher.centering={centering}",
+    )
+    method = build(config)
+    for head in ("dino_head", "ibot_head"):
+        torch.nn.init.zeros_(method.student[head].last_layer.weight_g)
+    losses = method(views(config), 0.05)
+    assert losses["dino_global"].item() == pytest.approx(math.log(prototypes) / (1 + local), rel=1e-4)
+    assert losses["dino_local"].item() == pytest.approx(math.log(prototypes) * local / (1 + local), rel=1e-4)
+    assert losses["ibot"].item() == pytest.approx(math.log(prototypes + 1) * probability, rel=1e-4)
 
 
 def test_teacher_starts_as_the_student_and_follows_it_by_ema(tiny):
