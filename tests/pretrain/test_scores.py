@@ -53,3 +53,13 @@ def test_logits_are_float32_under_autocast():
         cast = scores.dense()
     assert cast.dtype == torch.float32
     assert torch.equal(cast, scores.features @ scores.weight.T)
+
+
+def test_winners_and_entropies_are_the_dense_ones():
+    torch.manual_seed(0)
+    scores = draw(6, 13)
+    targets = Assignment(scores, torch.zeros(13), -logsumexp_of_rows(scores)).unflatten(0, (2, 3))
+    dense = targets.dense()
+    assert torch.allclose(dense.sum(-1), torch.ones(2, 3))
+    assert torch.equal(targets.winners(), dense.argmax(-1))
+    assert torch.allclose(targets.entropies(), torch.special.entr(dense).sum(-1), atol=1e-5)

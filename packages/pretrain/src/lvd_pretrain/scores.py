@@ -62,6 +62,29 @@ class Assignment(NamedTuple):
         """As `Tensor.unflatten`, of the rows."""
         return self._replace(scores=self.scores.unflatten(dim, sizes), rows=self.rows.unflatten(dim, sizes))
 
+    def winners(self) -> Tensor:
+        """The prototype of each row's largest target, int64 [..., B]."""
+        best = self.rows.new_full(self.rows.shape, -torch.inf)
+        winners = torch.zeros_like(self.rows, dtype=torch.int64)
+        for rows, columns in self._tiles():
+            value, place = self.tile(rows, columns).max(-1)
+            better = value > best[..., rows]
+            winners[..., rows] = torch.where(better, place + columns.start, winners[..., rows])
+            best[..., rows] = torch.maximum(value, best[..., rows])
+        return winners
+
+    def entropies(self) -> Tensor:
+        """Entropy of each row's targets in nats, [..., B]."""
+        entropies = torch.zeros_like(self.rows)
+        for rows, columns in self._tiles():
+            tile = self.tile(rows, columns)
+            entropies[..., rows] -= torch.xlogy(tile, tile).sum(-1)
+        return entropies
+
+    def _tiles(self) -> Iterator[tuple[slice, slice]]:
+        *views, count = self.rows.shape
+        return tiles(count, len(self.columns), math.prod(views))
+
 
 def tiles(rows: int, columns: int, views: int = 1) -> Iterator[tuple[slice, slice]]:
     """Cut `views` matrices of one shape into tiles, all views of a tile together TILE_ROWS by TILE_COLUMNS at most."""

@@ -9,7 +9,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import torch
@@ -54,8 +54,8 @@ class Watch:
             cls: the student's cls tokens of the global crops [2B, D].
         """
         self.targets, self.cls = targets, cls.detach()
-        for winners in _per_view(targets, lambda assignment: assignment.argmax(-1)):
-            self.used[winners] = 1
+        winners = targets.winners() if isinstance(targets, Assignment) else targets.argmax(-1)  # [2, B]
+        self.used[winners.flatten()] = 1
 
     def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The same batches; the time spent waiting for them is counted."""
@@ -134,7 +134,8 @@ class Watch:
     @torch.no_grad()
     def report(self) -> dict[str, float]:
         """Figures since the last report; every rank calls this."""
-        entropies = torch.cat(_per_view(self.targets, lambda t: -torch.xlogy(t, t).sum(-1)))
+        targets = self.targets
+        entropies = targets.entropies() if isinstance(targets, Assignment) else -torch.xlogy(targets, targets).sum(-1)
         means = torch.stack([entropies.mean(), effective_rank(self.cls)])
         entropy, rank = (all_reduce_sum(means) / world_size()).tolist()
         usage = float(all_reduce_max(self.used).mean())
@@ -149,21 +150,6 @@ class Watch:
             "data_wait": round(share, 4),
             "memory_gib": round(memory(self.device) / 2**30, 3),
         }
-
-
-def _per_view(targets: Tensor | Assignment, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """A row-wise function of targets [2, B, K], one view's dense [B, K] at a time -> 2 of [B, ...]."""
-    if isinstance(targets, Tensor):
-        return [function(view) for view in targets]
-    views = range(len(targets.rows))
-    return [
-        function(
-            Assignment(
-                targets.scores._replace(features=targets.scores.features[v]), targets.columns, targets.rows[v]
-            ).dense()
-        )
-        for v in views
-    ]
 
 
 def effective_rank(features: Tensor) -> Tensor:
