@@ -153,3 +153,33 @@ def test_the_subset_is_the_floor_and_never_empty(samples, rate):
     _, (kept,), scale = sample_rows([Run(samples, 2)], rate, torch.device("cpu"))
     assert kept.samples == max(int(samples * (1 - rate)), 1)
     assert torch.allclose(scale, torch.tensor(samples / kept.samples))
+
+
+def test_checkpointed_blocks_give_the_same_gradients_for_less_memory(tiny):
+    """The samples a branch skips are drawn again as they were; only the blocks' inputs are kept."""
+    config = tiny("model.drop_path=0.5", "model.depth=6")
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def gradients(checkpointing: bool) -> tuple[list[torch.Tensor], int]:
+        torch.manual_seed(0)
+        backbone = VisionTransformer(config.model, 32)
+        for block in backbone.blocks:
+            block.checkpointing = checkpointing
+        kept = 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            (tokens,) = backbone([images])
+        tokens.cls.square().sum().backward()
+        return [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None], kept
+
+    plain, all_kept = gradients(False)
+    again, few_kept = gradients(True)
+    assert len(plain) == len(again) > 50
+    assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
+    assert few_kept < all_kept / 3

@@ -219,6 +219,7 @@ class OptimConfig:
     patch_embed_lr: float = 0.2  # learning rate's factor of the patch embedding
     freeze_last_layer: int = 1_250  # steps in which the prototypes' learning rate is 0
     clip: float = 3.0  # gradient norm of backbone and of each head, each on its own; 0 = off
+    activation_checkpointing: bool = False  # blocks are computed again in the backward pass: less memory, more time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ FREE = (
     "model.attention",
     "loss.fused",
     "optim.batch_size",
+    "optim.activation_checkpointing",
     "save.every",
     "save.keep",
     "save.keep_every",

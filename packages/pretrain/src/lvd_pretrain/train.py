@@ -29,6 +29,7 @@ from lvd_pretrain.run_folder import claim_run_folder
 from lvd_pretrain.schedules import Schedules
 from lvd_pretrain.signals import StopRequest
 from lvd_pretrain.trackers import flat_settings
+from lvd_pretrain.vit import Block
 from lvd_pretrain.watch import Watch
 
 
@@ -52,6 +53,9 @@ def pretrain(config: PretrainConfig) -> Path:
     if config.init_from and checkpoint is None:
         load_modules(method.student, open_pretrained(config.init_from), config.init.heads)
         method.restart_average()
+    for module in method.student.modules():
+        if isinstance(module, Block):
+            module.checkpointing = config.optim.activation_checkpointing
     shard_blocks(accelerator, method, config.precision)
     model, optimizer = prepare(accelerator, method, build_optimizer(method.student, config.model.dims[1], config.optim))
     schedules = Schedules(config, facts["global_batch"])

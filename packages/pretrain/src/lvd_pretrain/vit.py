@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lvd_pretrain.attention import Layout, Run, packed_attention, unpack
 from lvd_pretrain.config import ModelConfig
@@ -116,9 +117,15 @@ class Block(nn.Module):
         self.mlp = ffn(width, int(width * config.mlp_ratio))
         self.ls2 = LayerScale(width, config.layerscale)
         self.drop_path = config.drop_path
+        self.checkpointing = False  # keep only the input for the backward pass, compute the rest again there
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """[T, D] -> [T, D]."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._branches, x, layout, use_reentrant=False)
+        return self._branches(x, layout)
+
+    def _branches(self, x: Tensor, layout: Layout) -> Tensor:
         x = self._add(x, layout, self._attend)
         return self._add(x, layout, self._feed_forward)
 
