@@ -9,10 +9,10 @@ of the process's peak resident size over what stood before; the prototypes' grad
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,12 @@ import torch.nn.functional as F
 from lvd_pretrain.losses import ibot_loss
 from lvd_pretrain.scores import Scores
 from lvd_pretrain.sinkhorn import factored_sinkhorn_knopp, sinkhorn_knopp
+
+
+def peak() -> float:
+    """MiB this process held at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def step(form: str, rows: int, prototypes: int, width: int) -> dict[str, float]:
@@ -30,7 +36,7 @@ def step(form: str, rows: int, prototypes: int, width: int) -> dict[str, float]:
     weight = F.normalize(torch.randn(prototypes, width), dim=-1)
     leaves = student.requires_grad_(), weight.clone().requires_grad_()
     weights = torch.full((rows,), 1 / rows)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.process_time()
     if form == "dense":
         targets = sinkhorn_knopp(teacher @ weight.T, 0.05, 3)
@@ -39,8 +45,12 @@ def step(form: str, rows: int, prototypes: int, width: int) -> dict[str, float]:
         loss = ibot_loss(factored_sinkhorn_knopp(Scores(teacher, weight), 0.05, 3), Scores(*leaves), weights, 1, 0.1)
     loss.backward()
     seconds = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"cpu_seconds": seconds, "peak_mib": peak / 1024, "loss": float(loss), "norm": float(leaves[1].grad.norm())}
+    return {
+        "cpu_seconds": seconds,
+        "peak_mib": peak() - before,
+        "loss": float(loss),
+        "norm": float(leaves[1].grad.norm()),
+    }
 
 
 def main(rows: int = 1024, prototypes: int = 65536, width: int = 256) -> None:
