@@ -107,7 +107,7 @@ def test_one_process_ddp_and_fsdp2_are_one_run(tiny, tmp_path):
         (fsdp, 2, 2, 0.0),
         (fsdp, 4, 1, 1e-4),
         (alone, 2, 2, 1e-4),
-        (ddp, 2, 2, 1e-4),
+        (ddp, 4, 1, 1e-4),
     ):
         target = tmp_path / f"{Path(source.out).name}_{ranks}"
         rewind(source.out, target)
