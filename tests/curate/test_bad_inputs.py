@@ -104,8 +104,8 @@ RUNS: dict[str, tuple[Spoil, str]] = {
     "file of another kind": (write("x.docx", "x"), r"x\.docx is neither a folder nor a file of images; give"),
     "pipe": (make_pipe, r"x\.tar is neither a folder nor a file of images"),
     "name too long": (say("--pool=bad={}/" + "x" * 300), "File name too long"),
-    "hub unreachable": (say("--pool=bad=hf:nobody/nothing"), "as a hub id it cannot be reached .*no network"),
-    "hub id of one word": (say("--pool=bad=hf:nobody"), "no folder or file at hf:nobody; give a folder"),
+    "hub unreachable": (say("--pool=bad=hf:nobody/nothing"), "hf:nobody/nothing cannot be reached .*no network"),
+    "hub id of one word": (say("--pool=bad=hf:nobody"), "hf:nobody is no hub id; give a folder"),
     "broken seeds": (
         write("b/x.jpg", "x", "--seeds=seeds={1}/b"),
         r"the seeds hold no usable image: .*x\.jpg is not an image",

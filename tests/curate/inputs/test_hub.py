@@ -12,7 +12,7 @@ from lvd_curate.inputs.hub import parse_hub_id, stream_hub
     ("location", "parsed"),
     [
         ("hf:owner/name", ("owner/name", "train")),
-        ("owner/na.me-1", ("owner/na.me-1", "train")),
+        ("hf:owner/na.me-1", ("owner/na.me-1", "train")),
         ("hf:owner/name:test.v2", ("owner/name", "test.v2")),
     ],
 )
@@ -20,9 +20,9 @@ def test_ids_name_a_dataset_and_a_split(location: str, parsed: tuple[str, str]) 
     assert parse_hub_id(location) == parsed
 
 
-@pytest.mark.parametrize("location", ["hf:name", "/abs/path", "a/b/c", "hf:", "a b/c", "a/b:test[:10%]"])
+@pytest.mark.parametrize("location", ["hf:name", "owner/name", "hf:a/b/c", "hf:", "hf:a b/c", "hf:a/b:test[:10%]"])
 def test_what_is_no_id_is_refused_with_the_ways(location: str) -> None:
-    with pytest.raises(InputError, match=r"no folder or file at .*; give a folder of images, .* hf:OWNER/NAME"):
+    with pytest.raises(InputError, match=r"is no hub id; give a folder of images, .* hf:OWNER/NAME"):
         parse_hub_id(location)
 
 

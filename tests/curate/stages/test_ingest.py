@@ -250,7 +250,7 @@ def test_a_hub_that_cannot_be_reached_names_the_ways(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     with pytest.raises(InputError, match=r"owner/nothing-here .*Couldn't reach the Hub.*hf:OWNER/NAME"):
-        list_images("pool", "p", "owner/nothing-here", tmp_path)
+        list_images("pool", "p", "hf:owner/nothing-here", tmp_path)
 
 
 def test_names_below_the_root_of_the_file_system_keep_their_first_letter(tmp_path: Path) -> None:

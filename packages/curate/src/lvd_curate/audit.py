@@ -10,6 +10,7 @@ from lvd_curate.columns import EXCLUDE, POOL
 from lvd_curate.copy_detection.copies import CopyBars, Looks, find_copies_between
 from lvd_curate.engine.artifacts import Workbench, fingerprint_rows
 from lvd_curate.engine.runner import open_runner
+from lvd_curate.errors import InputError
 from lvd_curate.provenance import check_outside
 from lvd_curate.recipes import AuditRecipe
 from lvd_curate.stages import screen
@@ -75,7 +76,11 @@ def audit_dataset(config: AuditRecipe, work: Path) -> Audit:
         for name, column in (("images", others["source"]), ("found", found["set"])):
             counted = column.rename("set").value_counts(name=name)
             counts = counts.join(counted, on="set", how="left", maintain_order="left")
-        return Audit(found, counts.with_columns(pl.col("images", "found").fill_null(0)))
+        counts = counts.with_columns(pl.col("images", "found").fill_null(0))
+        empty = counts.filter(pl.col("images") == 0)["set"].to_list()
+        if empty:
+            raise InputError(f"no image of {', '.join(empty)} can be compared: none is usable; nothing was found out")
+        return Audit(found, counts)
 
 
 def find_bars(config: AuditRecipe) -> CopyBars:

@@ -191,8 +191,8 @@ def audit_command(
     if out is not None:
         write_table(result.found, out)
     for name, images, found in result.counts.select("set", "images", "found").rows():
-        share = f"({100 * found / images:.2f} %)" if images else "(no image of it is usable: nothing was compared)"
-        typer.echo(f"{name}: {found:,} of {images:,} images have a copy in {dataset} {share}")
+        share = 100 * found / images
+        typer.echo(f"{name}: {found:,} of {images:,} images have a copy in {dataset} ({share:.2f} %)")
 
 
 @app.command("explain")

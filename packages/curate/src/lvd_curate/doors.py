@@ -62,10 +62,14 @@ class Images(NamedTuple):
 
 
 def embed(config: EmbedRecipe, out: Path) -> pl.DataFrame:
-    """Write (id, source, path, embedding float16 [D]) of every usable image; return it without the vectors."""
+    """Write (id, source, path, embedding float16 [D]) of every distinct image; return it without the vectors.
+
+    Files of equal bytes are one image, named after the first.
+    """
     with open_door(out, config) as runner:
         images = open_images(runner, {POOL: config.pool}, config.screen, config.embed, config.execution)
-        rows = images.names.join(images.embedded.table, on="id", maintain_order="left")
+        names = images.names.unique("id", keep="first", maintain_order=True)
+        rows = names.join(images.embedded.table, on="id", maintain_order="left")
         write_vectors(rows, images.embedded.file, out)
         return rows.drop("vector")
 

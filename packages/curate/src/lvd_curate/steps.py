@@ -74,6 +74,7 @@ def name_inputs(config: BuildConfig) -> list[ImageSet]:
 
 def list_inputs(runner: Runner, sets: Sequence[ImageSet]) -> Artifact:
     """Ingest: list every file of these sets."""
+    logger.info("ingest: listing %s", ", ".join(f"{each.role} {each.name}" for each in sets))
     downloads = runner.store.folder / "downloads"
     frames = chain.from_iterable(ingest.list_images(*image_set, downloads) for image_set in sets)
     return store_listing(frames, runner.store.folder)
@@ -117,6 +118,8 @@ def fingerprint_content(catalogue: Catalogue) -> str:
 def fingerprint_encoders(runner: Runner, specs: Sequence[str], device: str) -> dict[str, str]:
     """Load each encoder once, before any work, so that one that cannot be read stops the run here."""
     load = partial(embed.fingerprint_encoder, device=device)
+    if specs:
+        logger.info("loading %s", ", ".join(specs))
     return dict(zip(specs, runner.executor.map(load, specs), strict=True))
 
 

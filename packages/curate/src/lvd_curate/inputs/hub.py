@@ -6,7 +6,7 @@ from typing import Any
 
 from lvd_curate.errors import InputError
 
-HUB_ID = re.compile(r"^(?:hf:)?(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?$")
+HUB_ID = re.compile(r"^hf:(?P<name>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?$")
 WAYS = (
     "a folder of images, a .tar, .parquet or .arrow file, a folder of them or a pattern such as 'shards/*.tar', a "
     "Hugging Face dataset folder, a .txt list of paths, or hf:OWNER/NAME[:split]"
@@ -14,10 +14,10 @@ WAYS = (
 
 
 def parse_hub_id(location: str) -> tuple[str, str]:
-    """Return name and split of a hub id; InputError for what is neither here nor looks like one."""
+    """Return name and split of a hub id; InputError for what is none."""
     match = HUB_ID.match(location)
     if match is None:
-        raise InputError(f"no folder or file at {location}; give {WAYS}")
+        raise InputError(f"{location} is no hub id; give {WAYS}")
     return match["name"], match["split"] or "train"
 
 
@@ -39,6 +39,4 @@ def stream_hub(location: str, skip: int, batch_size: int) -> Iterator[list[dict[
         raise InputError(f"{location}: the hub dataset {name} has no image column") from None
     except Exception as error:  # the hub's client raises many kinds for: not found, gated, no network
         first = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{location} is not a folder or file here, and as a hub id it cannot be reached ({first}); give {WAYS}"
-        ) from error
+        raise InputError(f"{location} cannot be reached ({first}); give {WAYS}") from error

@@ -8,8 +8,7 @@ A location is one of these, and of a folder everything counts:
   `data/` alone, one by `save_to_disk` the files its `state.json` names.
 - one such file, or a pattern of them: `shards/{000..099}.tar`, `shards/*.tar`.
 - a `.txt` list of image files, one path per line, relative to the list or absolute.
-- a hub id `hf:OWNER/NAME[:split]` (a path that is not here and looks like OWNER/NAME is taken for one), which is
-  streamed into Parquet files in the work folder first.
+- a hub id `hf:OWNER/NAME[:split]`, which is streamed into Parquet files in the work folder first.
 """
 
 import hashlib
@@ -87,7 +86,7 @@ class Finder:
             for file in expand_pattern(location):
                 yield from self.find_in(file.absolute(), root)
         else:
-            yield from self.find_in(download(location, downloads))
+            raise InputError(f"no folder or file at {path}; give {WAYS}")
 
     def find_in(self, path: Path, root: Path | None = None) -> Iterator[Entry]:
         """Yield the entries of a folder or a file, named relative to `root`: the folder, or the file's."""
