@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)
@@ -33,6 +35,18 @@ class StopRequest:
 
 
 def leave_stopping_to_the_main_process(worker: int) -> None:
-    """For data workers: a signal to the whole process group must not cost the step that is under way."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
+    """For data workers: a signal to the whole process group must not cost the step that is under way.
+
+    SIGTERM from the main process itself, which is how it ends its workers when it leaves, still ends them.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM keeps ending workers
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=end_when_the_parent_says, daemon=True).start()
+
+
+def end_when_the_parent_says() -> None:
+    """Wait for a SIGTERM that the parent process sent, and leave."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
