@@ -125,9 +125,8 @@ def pretrain(config: PretrainConfig) -> Path:
                 line = metrics(accelerator, losses, norms, values, skipped, rate) | watch.report()
                 if knn is not None and (step + 1) % config.knn.every == 0:
                     weights = gather_weights(method.average)
-                    line |= (
-                        {"knn_top1": knn.top1(weights["backbone"], accelerator.device)} if weights["backbone"] else {}
-                    )
+                    if weights["backbone"]:  # on the first rank only
+                        line["knn_top1"] = knn.top1(weights["backbone"], accelerator.device)
                 monitor.log(step + 1, line)
                 accelerator.log(line, step=step + 1)
                 skipped, since, logged = 0, time.monotonic(), step + 1

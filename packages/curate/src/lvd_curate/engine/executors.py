@@ -96,6 +96,8 @@ class RayExecutor:
     """Tasks on a Ray cluster: an address of one that runs, or one started here. All nodes must see the same files."""
 
     def __init__(self, address: str | None, workers: int, device: str) -> None:
+        # Under `uv run` Ray would start every worker with `uv run`, too, and wait for environments that never come.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         try:
             import ray
         except ImportError:
