@@ -196,6 +196,8 @@ def build_loader(
             batch_size=None,  # batches come whole
             num_workers=config.data.workers,
             worker_init_fn=leave_stopping_to_the_main_process,
+            # Streams are read by pyarrow's threads, which a forked process inherits broken.
+            multiprocessing_context="spawn" if config.data.workers else None,
             pin_memory=torch.cuda.is_available(),
         )
     if len(source) < batch_size * world:
