@@ -5,7 +5,7 @@ import datasets
 import numpy as np
 import pytest
 
-from lvd_evaluate import tasks
+from lvd_evaluate import tables
 from lvd_evaluate.config import DataConfig
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.tasks import load_task
@@ -203,10 +203,10 @@ def test_a_hub_dataset_opens_no_file_but_its_own(tmp_path, corpus, make_image, m
 
     def serve(path):
         table = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": str(path)}], "label": ["red"]})
-        monkeypatch.setattr(tasks, "_load_splits", lambda source: {"test": table} if source == "a/b" else plain(source))
+        monkeypatch.setattr(tables, "load_splits", lambda source: {"test": table} if source == "a/b" else plain(source))
         return load_task([f"train={corpus / 'train'}", "test=a/b"], DataConfig())
 
-    plain = tasks._load_splits
+    plain = tables.load_splits
     with pytest.raises(InputError, match="test row 0: names the file"):
         serve(secret)
     assert serve(owned).test.read(0, 1) == [owned.read_bytes()]

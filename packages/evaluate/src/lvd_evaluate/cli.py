@@ -115,7 +115,7 @@ def _measure(
     out: Path,
     words: list[str] | None,
 ) -> None:
-    from lvd_evaluate.config import build_config
+    from lvd_evaluate.recipes import build_config
 
     words = words or []
     recipes = [word for word in words if "=" not in word]

@@ -1,7 +1,8 @@
 import pytest
 
-from lvd_evaluate.config import EvaluateConfig, build_config
+from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.errors import InputError
+from lvd_evaluate.recipes import build_config
 
 
 def test_words_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
