@@ -38,6 +38,9 @@ class Row:
     setting: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     metric: str
+    unit: str = ""  # of the value: "" is a share of 1, shown in percent; else "m" or "1" (a plain number)
+    higher_is_better: bool = True
+    units: str = "images"  # what n_test counts and intervals resample: images, clips, queries
     headline: bool = True  # whether tables show this setting
     model: str
     spec: str
