@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, threads_for_step
+from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, split_off, threads_for_step
 
 
 def test_stacked_heads_equal_separate_ones_after_50_steps():
@@ -64,3 +65,18 @@ def test_small_steps_use_one_thread_and_give_the_others_back(width, expected):
         assert (inside, torch.get_num_threads()) == (expected, 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_slice_keeps_the_shares_of_the_classes():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    held_out, rest = split_off(labels, 0.1, seed=0)
+    assert np.bincount(labels[held_out]).tolist() == [60, 30, 10]
+    assert sorted(held_out.tolist() + rest.tolist()) == list(range(1000))
+    assert not torch.equal(held_out, split_off(labels, 0.1, seed=1)[0])
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0] * 5, list(range(7))])
+def test_even_tiny_data_leaves_something_on_both_sides(labels):
+    held_out, rest = split_off(np.array(labels), 0.1, seed=0)
+    assert len(held_out) == 1
+    assert len(rest) == len(labels) - 1

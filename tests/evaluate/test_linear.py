@@ -14,7 +14,6 @@ from lvd_evaluate.probes.linear import (
     feature_sets,
     num_steps,
     score_heads,
-    split_off,
     train_heads,
 )
 
@@ -136,21 +135,6 @@ def test_the_accuracy_equals_scikit_learns(colour_encoder):
     oracle = LogisticRegression(C=0.1, max_iter=500).fit(columns[0], train.labels.numpy())
     accuracy = (outcome.predictions == test.labels.numpy()).mean()
     assert accuracy > oracle.score(columns[1], test.labels.numpy()) - 0.02
-
-
-def test_the_slice_keeps_the_shares_of_the_classes():
-    labels = np.repeat([0, 1, 2], [600, 300, 100])
-    held_out, rest = split_off(labels, 0.1, seed=0)
-    assert np.bincount(labels[held_out]).tolist() == [60, 30, 10]
-    assert sorted(held_out.tolist() + rest.tolist()) == list(range(1000))
-    assert not torch.equal(held_out, split_off(labels, 0.1, seed=1)[0])
-
-
-@pytest.mark.parametrize("labels", [[0, 1], [0] * 5, list(range(7))])
-def test_even_tiny_data_leaves_something_on_both_sides(labels):
-    held_out, rest = split_off(np.array(labels), 0.1, seed=0)
-    assert len(held_out) == 1
-    assert len(rest) == len(labels) - 1
 
 
 def test_updates_follow_the_passes_over_train_but_never_fall_below_the_floor():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,3 +79,16 @@ def draw_batches(num_images: int, batch_size: int, num_steps: int, generator: to
 def cosine_decay(step: int, num_steps: int) -> float:
     """1 at the first step, 0 after the last (`CosineAnnealingLR` with eta_min 0)."""
     return 0.5 * (1 + math.cos(math.pi * step / num_steps))
+
+
+def split_off(labels: np.ndarray, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Row numbers of a held-out slice and of the rest.
+
+    The slice is every n-th image of a shuffle sorted by class, so that classes keep their shares.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    count = min(max(round(share * len(labels)), 1), len(labels) - 1)
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[((np.arange(count) + 0.5) * len(labels) / count).astype(np.int64)] = True
+    return torch.from_numpy(np.sort(by_class[chosen])), torch.from_numpy(np.sort(by_class[~chosen]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from lvd_evaluate.config import LinearConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, threads_for_step
+from lvd_evaluate.heads import StackedHeads, cosine_decay, draw_batches, draw_weights, split_off, threads_for_step
 from lvd_evaluate.progress import track
 
 SCORE_CHUNK = 4096  # images scored at once
@@ -167,19 +166,6 @@ def score_heads(
         loss += F.cross_entropy(logits.transpose(1, 2), expected, reduction="none").double().sum(dim=0).cpu()
     finite = loss.isfinite()
     return torch.where(finite, right / len(rows), -1.0).tolist(), torch.where(finite, loss / len(rows), 0.0).tolist()
-
-
-def split_off(labels: np.ndarray, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Row numbers of a held-out slice and of the rest.
-
-    The slice is every n-th image of a shuffle sorted by class, so that classes keep their shares.
-    """
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    count = min(max(round(share * len(labels)), 1), len(labels) - 1)
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[((np.arange(count) + 0.5) * len(labels) / count).astype(np.int64)] = True
-    return torch.from_numpy(np.sort(by_class[chosen])), torch.from_numpy(np.sort(by_class[~chosen]))
 
 
 def feature_sets(features: Features, config: LinearConfig) -> list[FeatureSet]:
