@@ -19,8 +19,13 @@ class DataConfig:
     label: str = "label"  # column of the labels: class label, integer or text
     name: str | None = None  # the task's name in the results; null: the folder's or hub id's own
     image_size: int | None = None  # pixels after the centre crop; null: what each encoder's own config says
-    limit_train: int | None = None  # first n images only; null: all
-    limit_test: int | None = None
+    limit_train: int | None = None  # first n images only; null: all. Retrieval: of the database
+    limit_test: int | None = None  # retrieval: of the queries
+    id: str = "id"  # retrieval: column of the database's ids; without it an image's id is its row number, from 0
+    easy: str = "easy"  # retrieval: columns of the queries with lists of database ids; without them relevance is label
+    hard: str = "hard"
+    junk: str = "junk"  # neither right nor wrong: taken out of the ranking
+    box: str | None = "box"  # retrieval: column of the query's box, x0 y0 x1 y1 in pixels, cut out; null: whole image
 
     def __post_init__(self) -> None:
         for key in ("image_size", "limit_train", "limit_test"):
@@ -98,6 +103,17 @@ class LinearConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """Nearest images by cosine similarity, nothing learned (DINOv2, arXiv 2304.07193, 7.3)."""
+
+    recall: tuple[int, ...] = (1, 5)  # ranks: share of queries with a right image among the first k
+
+    def __post_init__(self) -> None:
+        if not self.recall or min(self.recall) < 1:
+            raise InputError(f"retrieval.recall={list(self.recall)}: at least one rank, each 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """All settings of one run."""
 
@@ -108,6 +124,7 @@ class EvaluateConfig:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
