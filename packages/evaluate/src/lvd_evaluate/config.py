@@ -27,11 +27,21 @@ class DataConfig:
     junk: str = "junk"  # neither right nor wrong: taken out of the ranking
     box: str | None = "box"  # retrieval: column of the query's box, x0 y0 x1 y1 in pixels, cut out; null: whole image
 
+    mask: str = "mask"  # segmentation: column (or folder beside images/) of the masks, a class number per pixel
+    void: int = 255  # number of pixels that do not count
+    zero_label_is_void: bool = False  # ADE20k: 0 does not count either, 1 is the first class
+    classes: tuple[str, ...] = ()  # names of the classes 0, 1, ...; empty: as many as train's masks hold
+    depth: str = "depth"  # depth: column (or folder beside images/) of the depth maps; 0 where nothing was read
+    depth_scale: float | None = None  # metres per stored number; null: each row's own, in the column named next
+    depth_scale_column: str = "depth_scale"
+
     def __post_init__(self) -> None:
         for key in ("image_size", "limit_train", "limit_test"):
             _require_positive(f"data.{key}", getattr(self, key))
         if self.image == self.label:
             raise InputError(f"data.image and data.label both name the column '{self.image}'")
+        if self.depth_scale is not None and not self.depth_scale > 0:
+            raise InputError(f"data.depth_scale={self.depth_scale}: metres per stored number, above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,15 +21,12 @@ from torch import Tensor
 from lvd_evaluate.config import FeaturesConfig
 from lvd_evaluate.contracts import Encoder, Features, Split
 from lvd_evaluate.errors import InputError
+from lvd_evaluate.images import MAX_PIXELS, to_rgb
 from lvd_evaluate.progress import track
 from lvd_evaluate.publish import publish_bytes, publish_folder
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 CODE_VERSION = 2  # raise when the same inputs would give other numbers
 NUM_LAYERS = 4  # class tokens of the last four blocks: all that the linear grid reads
-MAX_PIXELS = 89_478_485  # of one image, before and after the resize; Pillow's own limit, where it only warns
 READ_AHEAD = 3  # batches decoded while one is encoded
 logger = logging.getLogger(__name__)
 
@@ -93,17 +89,6 @@ def transform_image(content: bytes, resize: int, crop: int) -> np.ndarray:
         raise InputError(f"cannot be decoded ({type(error).__name__}: {error})") from error
     left, top = round((width - crop) / 2), round((height - crop) / 2)
     return np.asarray(image.crop((left, top, left + crop, top + crop))).transpose(2, 0, 1)  # [3, crop, crop]
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: 16-bit greys scaled to 8 bits, float greys by their largest value (Pillow would clip both)."""
-    from PIL import Image
-
-    if not image.mode.startswith(("I", "F")):
-        return image.convert("RGB")
-    grey = np.asarray(image, dtype=np.float64)  # [H, W]
-    top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(grey)), 1e-9)
-    return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
 def _fill_shard(
