@@ -1,17 +1,14 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.results import (
     Row,
     _reference_results,
-    load_predictions,
     load_rows,
     published_value,
-    save_predictions,
     save_rows,
 )
 
@@ -52,13 +49,6 @@ def test_a_line_of_another_kind_is_named(tmp_path, line):
         file.write(line + "\n")
     with pytest.raises(InputError, match="line 2"):
         load_rows(tmp_path / "results.jsonl")
-
-
-def test_predictions_read_back_by_setting(tmp_path):
-    path = tmp_path / "predictions" / "r1.npz"
-    save_predictions(path, np.array(["a", "b"]), np.array([1, 0]), {"k=1": np.array([1, 1]), "k=2": np.array([0, 0])})
-    labels, predictions = load_predictions(path, {"k": 2})
-    assert (labels.tolist(), predictions.tolist()) == ([1, 0], [0, 0])
 
 
 def test_published_numbers_stand_only_beside_the_same_task_model_and_procedure():

@@ -1,12 +1,21 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lvd_evaluate.contracts import Measurement
 from lvd_evaluate.metrics import groups_of
-from lvd_evaluate.statistics import accuracy_interval, compare, wilson_interval
+from lvd_evaluate.statistics import (
+    accuracy_interval,
+    compare,
+    compare_measurements,
+    measurement_interval,
+    measurement_value,
+    wilson_interval,
+)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(0, 200))
 def test_wilson_equals_its_closed_form(right, wrong):
     total = right + wrong + 1
@@ -84,3 +93,45 @@ def test_the_same_seed_gives_the_same_interval():
     groups = np.arange(200) % 3
     assert compare(ours, theirs, groups, 500, 7) == compare(ours, theirs, groups, 500, 7)
     assert compare(ours, theirs, groups, 500, 7) != compare(ours, theirs, groups, 500, 8)
+
+
+def _mean(values, **options):
+    values = np.asarray(values, dtype=np.float64)[:, None]
+    return Measurement("rmse", values, np.ones_like(values), **options)
+
+
+def test_a_share_of_units_gets_the_same_statistics_as_predictions():
+    generator = np.random.default_rng(0)
+    ours, theirs = generator.random(300) < 0.7, generator.random(300) < 0.5
+    groups = np.zeros(300, dtype=np.int64)
+    assert measurement_interval(_mean(ours), 500, 1) == accuracy_interval(ours, groups, 500, 1)
+    assert compare_measurements(_mean(ours), _mean(theirs), 500, 1) == compare(ours, theirs, groups, 500, 1)
+
+
+def test_the_value_is_the_mean_over_groups_of_summed_ratios_absent_groups_left_out():
+    intersection = np.array([[3.0, 0, 0], [1, 2, 0]])
+    union = np.array([[4.0, 0, 0], [4, 4, 0]])
+    assert measurement_value(Measurement("miou", intersection, union)) == pytest.approx((4 / 8 + 2 / 4) / 2)
+    assert np.isnan(measurement_value(Measurement("miou", intersection[:, 2:], union[:, 2:])))
+
+
+def test_the_interval_of_a_mean_is_that_of_its_standard_error():
+    values = np.random.default_rng(0).normal(3, 1, 400)
+    interval = measurement_interval(_mean(values, unit="m", higher_is_better=False), 4000, 0)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.015)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.015)
+    assert "400 units" in interval.method
+
+
+def test_paired_differences_are_narrower_than_the_spread_of_units_and_know_which_way_is_better():
+    generator = np.random.default_rng(1)
+    theirs = generator.normal(3, 1, 200)
+    ours = theirs - 0.05 + generator.normal(0, 0.02, 200)
+    lower = {"unit": "m", "higher_is_better": False}
+    found = compare_measurements(_mean(ours, **lower), _mean(theirs, **lower), 2000, 0)
+    assert found.verdict == "better"
+    assert found.delta == pytest.approx((ours - theirs).mean())
+    assert found.low < found.delta < found.high < 0
+    assert compare_measurements(_mean(theirs, **lower), _mean(ours, **lower), 2000, 0).verdict == "worse"
+    assert compare_measurements(_mean(ours, **lower), _mean(ours, **lower), 2000, 0).verdict == "tie"

@@ -154,4 +154,5 @@ class Outcome:
     predictions: np.ndarray | None = None  # int64 [N_test]: top1 and mean_class follow from the task's labels
     measurements: Sequence[Measurement] = ()
     feature: str = ""  # what the probe read, in words
+    preprocessing: str = ""  # what images went through; "" is the encoder's own resize and crop
     notes: dict[str, Any] = field(default_factory=dict)

@@ -50,13 +50,20 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def hold_folder(path: Path) -> Iterator[None]:
+def hold_folder(path: Path, *, hold: bool = True) -> Iterator[None]:
     """Keep other commands out of a folder whose files are read, changed and replaced; ends with the process at latest.
+
+    Args:
+        path: made if it is not there.
+        hold: False for the processes of a command whose first process holds it.
 
     Raises:
         InputError: another command holds it.
     """
     path.mkdir(parents=True, exist_ok=True)
+    if not hold:
+        yield
+        return
     with open(path / ".lock", "a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.errors import InputError
+
+BENCHMARK_KEYS = ("ckpt", "baselines", "tasks")
+TASK_KEYS = ("data", "probes", "settings")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One task of an evaluation: what to read, which probes, all settings."""
+
+    name: str | None  # null: the data's own
+    data: list[str]  # values of --data
+    probes: list[str]
+    config: EvaluateConfig
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark recipe asks for."""
+
+    ckpt: str | None
+    baselines: list[str] | None
+    assignments: list[Assignment]
 
 
 def build_config(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfig:
@@ -19,39 +41,79 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> EvaluateConfi
         InputError: no such recipe, one that is no mapping, an unknown key (the nearest known one is named) or a value
             of the wrong type.
     """
+    given: list[tuple[str, Any]] = [(str(recipe), read_recipe(recipe))] if recipe else []
+    return _merge([*given, *((word, word) for word in overrides)])
+
+
+def build_benchmark(recipe: Path, overrides: Sequence[str]) -> Benchmark:
+    """Read a benchmark: settings as in any recipe, and the keys `ckpt`, `baselines` and `tasks`.
+
+    `tasks` maps a name to `data` (one value of --data or a list), `probes` (a list) and `settings` (what differs for
+    this task). Later wins: defaults, the recipe's own settings, the task's, `key=value` words.
+
+    Raises:
+        InputError: as build_config, or a task without data or probes, or with a key that is none of those three.
+    """
+    given = read_recipe(recipe)
+    ckpt, baselines, tasks = (given.pop(key, None) for key in BENCHMARK_KEYS)
+    if not isinstance(tasks, dict) or not tasks:
+        raise InputError(f"{recipe}: no tasks; a benchmark lists them under 'tasks:' as 'NAME: {{data: [PATH], ...}}'")
+    assignments = []
+    for name, task in tasks.items():
+        place = f"{recipe}, task {name}"
+        for key in task if isinstance(task, dict) else [task]:
+            if key not in TASK_KEYS:
+                raise InputError(f"{place}: unknown key '{key}'; a task has {', '.join(TASK_KEYS)}")
+        data, probes = (_listed(task.get(key)) for key in ("data", "probes"))
+        if not data or not probes:
+            raise InputError(f"{place}: needs data (a path or a list of train=PATH, test=PATH) and probes (a list)")
+        words = [(word, word) for word in overrides]
+        config = _merge([(str(recipe), given), (place, task.get("settings") or {}), *words])
+        assignments.append(Assignment(str(name), data, probes, config))
+    return Benchmark(ckpt, None if baselines is None else _listed(baselines), assignments)
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(entry) for entry in (value if isinstance(value, list) else [value])] if value else []
+
+
+def _merge(sources: Sequence[tuple[str, Any]]) -> EvaluateConfig:
+    """All settings from (where they stand, a mapping or a `key=value` word), later ones winning."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    if recipe is not None and not recipe.is_file():
-        raise InputError(f"recipe {recipe}: no such file; settings are written key=value, for example seed=1")
     merged = OmegaConf.structured(EvaluateConfig)
-    sources: list[Path | str] = [recipe, *overrides] if recipe else list(overrides)
-    for source in sources:
+    for place, given in sources:
         try:
-            given: Any = OmegaConf.from_dotlist([source]) if isinstance(source, str) else _read_recipe(source)
-            merged = OmegaConf.merge(merged, given)
+            known = OmegaConf.from_dotlist([given]) if isinstance(given, str) else OmegaConf.create(given)
+            merged = OmegaConf.merge(merged, known)
         except YAMLError as error:
-            raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
+            raise InputError(f"{place}: not valid YAML ({' '.join(str(error).split())})") from None
         except OmegaConfBaseException as error:
-            raise InputError(f"{source}: {_explain(error)}") from None
+            raise InputError(f"{place}: {_explain(error)}") from None
     config = OmegaConf.to_object(merged)
     assert isinstance(config, EvaluateConfig)
     return config
 
 
-def _read_recipe(path: Path) -> Any:
-    from omegaconf import DictConfig, OmegaConf
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
 
-    given = None
+    Raises:
+        InputError: no such file, not YAML, or no mapping.
+    """
+    from yaml import YAMLError, safe_load
+
+    if not path.is_file():
+        raise InputError(f"recipe {path}: no such file; settings are written key=value, for example seed=1")
     try:
-        given = OmegaConf.load(path)
+        given = safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        if error.errno:  # OmegaConf's own, for a bare number, has none
-            raise
-    if not isinstance(given, DictConfig):
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(given, dict):
         raise InputError(f"{path}: holds no settings; a recipe holds 'key: value' lines, for example 'seed: 1'")
     return given
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import platform
 from collections.abc import Iterable, Sequence
@@ -13,8 +12,6 @@ from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from lvd_evaluate import __version__
 from lvd_evaluate.errors import InputError
@@ -106,21 +103,6 @@ def still_true(earlier: Sequence[Row], fresh: Sequence[Row]) -> list[Row]:
         for row in earlier
         if row.status == "measured" or (row.spec, row.task_fingerprint, row.probe) not in measured
     ]
-
-
-def save_predictions(path: Path, ids: np.ndarray, labels: np.ndarray, predictions: dict[str, np.ndarray]) -> None:
-    """Per-image predictions, int64 [N] per setting, with sample ids and true labels, as one compressed .npz."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {"id": ids, "label": labels}
-    arrays |= {f"prediction {key}": value for key, value in predictions.items()}
-    np.savez_compressed(buffer, **arrays)
-    publish_bytes(path, buffer.getvalue())
-
-
-def load_predictions(path: Path, setting: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """True labels and predictions, int64 [N] each, of one setting."""
-    with np.load(path) as arrays:
-        return arrays["label"], arrays[f"prediction {setting_name(setting)}"]
 
 
 def setting_name(setting: dict[str, Any]) -> str:
