@@ -99,7 +99,7 @@ class ColourEncoder:
     name = spec = "colour"
     loader = "test"
     feature = "mean colour"
-    image_size, resize_size = 16, 18
+    image_size, resize_size, patch_size = 16, 18, 8
     mean = std = (0.5, 0.5, 0.5)
     num_layers, num_parameters = 4, 0
     fingerprint = "colour-1"
@@ -108,13 +108,17 @@ class ColourEncoder:
     def __init__(self, scale: float = 1.0):
         self.scale, self.calls = scale, 0
 
-    def encode(self, images, num_layers):
+    def at_size(self, height, width):
+        return self
+
+    def encode(self, images, layers, *, normed=True):
         from lvd_evaluate.contracts import Tokens
 
         self.calls += 1
+        layers = range(layers) if isinstance(layers, int) else layers
         colour = self.scale * images.float().mean(dim=(2, 3)) / 255
         patches = colour[:, None, None, :].expand(-1, 2, 2, -1)
-        return [Tokens(cls=colour * (layer + 1), patches=patches) for layer in range(num_layers)]
+        return [Tokens(cls=colour * (layer + 1), patches=patches) for layer in layers]
 
 
 @pytest.fixture

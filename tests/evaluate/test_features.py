@@ -70,10 +70,10 @@ class Interrupted(Exception):
 
 def test_an_interrupted_pass_goes_on_at_the_next_shard(split, make_encoder, tmp_path):
     class Failing(make_encoder):
-        def encode(self, images, num_layers):
+        def encode(self, images, layers, *, normed=True):
             if self.calls == 4:  # in the second of three shards
                 raise Interrupted
-            return super().encode(images, num_layers)
+            return super().encode(images, layers, normed=normed)
 
     with pytest.raises(Interrupted):
         extract_features(Failing(), split, tmp_path, CONFIG)
@@ -143,12 +143,12 @@ def test_features_that_are_not_finite_are_refused(split, make_encoder, tmp_path)
         extract_features(make_encoder(scale=float("nan")), split, tmp_path, CONFIG)
 
 
-def test_pixels_have_no_patches(split, tmp_path):
+def test_patches_of_pixels_are_averaged_too(split, tmp_path):
     from lvd_evaluate.encoders.pixels import load_pixels
 
     features = extract_features(load_pixels("pixels:8", "8", torch.device("cpu")), split, tmp_path, CONFIG)
     assert features.cls.shape == (45, 1, 192)
-    assert features.patch_mean is None
+    assert features.patch_mean.shape == (45, 48)
 
 
 def test_bfloat16_is_close_and_kept_apart(split, run_folder, tmp_path):

@@ -94,6 +94,25 @@ def test_open_clip_takes_another_size(tiny_clip):
     assert encoder.encode(torch.rand(1, 3, 56, 56), 1)[0].patches.shape == (1, 4, 4, 24)
 
 
+def test_open_clip_copies_itself_for_a_window_that_is_no_square(tiny_clip):
+    encoder = load_encoder(f"open_clip:Tiny-28/{tiny_clip[1]}", image_size=None, seed=0, device=CPU)
+    wide = encoder.at_size(28, 56)
+    assert wide.encode(torch.rand(1, 3, 28, 56), [0, 4])[1].patches.shape == (1, 2, 4, 24)
+    assert encoder.at_size(28, 28) is encoder
+    again = load_encoder(f"open_clip:Tiny-28/{tiny_clip[1]}", image_size=56, seed=0, device=CPU)
+    images = torch.rand(1, 3, 56, 56)
+    assert torch.allclose(encoder.at_size(56, 56).encode(images, 1)[0].cls, again.encode(images, 1)[0].cls, atol=1e-6)
+
+
+def test_open_clip_tokens_without_the_norm_are_those_before_it(tiny_clip):
+    model, weights = tiny_clip
+    encoder = load_encoder(f"open_clip:Tiny-28/{weights}", image_size=None, seed=0, device=CPU)
+    images = torch.rand(1, 3, 28, 28)
+    for bare, normed in zip(encoder.encode(images, [1, 4], normed=False), encoder.encode(images, [1, 4]), strict=True):
+        assert not torch.allclose(bare.patches, normed.patches, atol=1e-3)
+        assert torch.allclose(model.visual.ln_post(bare.patches), normed.patches, atol=1e-5)
+
+
 def test_weights_of_another_architecture_are_refused(tiny_clip):
     with pytest.raises(InputError, match="cannot be loaded"):
         load_encoder(f"timm:vit_tiny_patch16_224/{tiny_clip[1]}", image_size=None, seed=0, device=CPU)

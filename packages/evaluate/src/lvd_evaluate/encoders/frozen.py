@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from lvd_evaluate.contracts import Tokens
 from lvd_evaluate.errors import InputError
 
 RESIZE_RATIO = 256 / 224  # short side before the crop over the crop: the field's 0.875
+ReadTokens = Callable[[Tensor, Sequence[int], bool], list[Tokens]]  # pixels, block numbers in order, normed
 
 
 class FrozenEncoder:
@@ -23,7 +25,7 @@ class FrozenEncoder:
     def __init__(
         self,
         module: nn.Module,
-        read_tokens: Callable[[Tensor, int], list[Tokens]],
+        read_tokens: ReadTokens,
         *,
         spec: str,
         name: str,
@@ -36,7 +38,9 @@ class FrozenEncoder:
         std: tuple[float, ...],
         num_layers: int,
         device: torch.device,
+        resize: Callable[[int, int], tuple[nn.Module, ReadTokens]] | None = None,
     ) -> None:
+        """`resize(height, width)` gives module and reader for other sizes, where the library fixes the size at load."""
         if patch_size and image_size % patch_size:
             raise InputError(
                 f"{spec}: image size {image_size} is no multiple of the patch size {patch_size}; "
@@ -44,21 +48,70 @@ class FrozenEncoder:
             )
         self.spec, self.name, self.loader, self.feature = spec, name, loader, feature
         self.image_size, self.resize_size = image_size, round(image_size * RESIZE_RATIO)
-        self.mean, self.std, self.num_layers = mean, std, num_layers
+        self.patch_size, self.mean, self.std, self.num_layers = patch_size, mean, std, num_layers
         self.num_parameters = sum(parameter.numel() for parameter in module.parameters())
         self.fingerprint = fingerprint(module, architecture)
         self.device = device
         self._module = module.to(device).eval().requires_grad_(False)
-        self._read_tokens = read_tokens
+        self._read_tokens, self._resize = read_tokens, resize
+        self._resized: dict[tuple[int, int], FrozenEncoder] = {(image_size, image_size): self}
         self._mean, self._std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (mean, std))
 
-    @torch.inference_mode()
-    def encode(self, images: Tensor, num_layers: int) -> list[Tokens]:
-        """Tokens of the last `num_layers` layers, deepest last, from uint8 or 0..1 float images [B, 3, S, S]."""
+    @torch.no_grad()  # not inference_mode: heads are trained on what comes out
+    def encode(self, images: Tensor, layers: int | Sequence[int], *, normed: bool = True) -> list[Tokens]:
+        """Tokens of the last n layers, or of those numbered; see contracts.Encoder.
+
+        Raises:
+            InputError: a layer that the network does not have, or sides that its patches do not tile.
+        """
+        self._require_tiled(*images.shape[2:])
         images = images.to(self.device)
         if images.dtype == torch.uint8:
             images = images.float() / 255
-        return self._read_tokens((images - self._mean) / self._std, min(num_layers, self.num_layers))
+        return self._read_tokens((images - self._mean) / self._std, self._number(layers), normed)
+
+    def at_size(self, height: int, width: int) -> FrozenEncoder:
+        """Itself where the network takes any size that its patches tile, else a copy, built once per size.
+
+        Raises:
+            InputError: sides that the patches do not tile, or the library cannot build the network at that size.
+        """
+        self._require_tiled(height, width)
+        if self._resize is None:
+            return self
+        if (height, width) not in self._resized:
+            module, read_tokens = self._resize(height, width)
+            twin = copy.copy(self)
+            twin._module = share_weights(module.to(self.device).eval().requires_grad_(False), self._module)
+            twin._read_tokens = read_tokens
+            self._resized[height, width] = twin
+        return self._resized[height, width]
+
+    def _number(self, layers: int | Sequence[int]) -> list[int]:
+        if isinstance(layers, int):
+            return list(range(max(self.num_layers - layers, 0), self.num_layers))
+        missing = [layer for layer in layers if not 0 <= layer < self.num_layers]
+        if missing:
+            raise InputError(f"{self.spec}: no layer {missing[0]}; there are 0 to {self.num_layers - 1}")
+        return sorted(set(layers))
+
+    def _require_tiled(self, height: int, width: int) -> None:
+        if self.patch_size and (height % self.patch_size or width % self.patch_size):
+            raise InputError(
+                f"{self.spec}: {height}x{width} pixels are no multiple of the patch size {self.patch_size}"
+            )
+
+
+def share_weights(module: nn.Module, original: nn.Module) -> nn.Module:
+    """`module` with the tensors of `original` in place of its own equal ones: a second size costs little memory."""
+    theirs = original.state_dict()
+    shared = {
+        name: theirs[name]
+        for name, tensor in module.state_dict().items()
+        if name in theirs and tensor.shape == theirs[name].shape and torch.equal(tensor, theirs[name])
+    }
+    module.load_state_dict(shared, strict=False, assign=True)
+    return module
 
 
 def fingerprint(module: nn.Module, architecture: Mapping[str, Any]) -> str:

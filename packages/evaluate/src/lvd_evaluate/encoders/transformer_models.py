@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ def load_transformers(
     num_prefix = 1 + getattr(config, "num_register_tokens", 0)
     patch_size = _side(config.patch_size)
 
-    def read_tokens(pixels: Tensor, num_layers: int) -> list[Tokens]:
-        states = module(pixels, output_hidden_states=True, **arguments).hidden_states[-num_layers:]
+    def read_tokens(pixels: Tensor, layers: Sequence[int], normed: bool) -> list[Tokens]:
+        states = module(pixels, output_hidden_states=True, **arguments).hidden_states[1:]  # after each block, un-normed
+        finish = getattr(module, norm) if normed else nn.Identity()
         grid = (pixels.shape[2] // patch_size, pixels.shape[3] // patch_size)
-        return [split_tokens(getattr(module, norm)(state), num_prefix, grid) for state in states]
+        return [split_tokens(finish(states[layer]), num_prefix, grid) for layer in layers]
 
     size = processor.get("crop_size") or processor.get("size")
     if not (size and processor.get("image_mean") and processor.get("image_std")):

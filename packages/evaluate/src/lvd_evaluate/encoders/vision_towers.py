@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lvd_evaluate.contracts import Tokens
-from lvd_evaluate.encoders.frozen import FrozenEncoder, loading
+from lvd_evaluate.encoders.frozen import FrozenEncoder, ReadTokens, loading
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.hub import prefer_cache_if_unreachable
 
@@ -28,28 +30,30 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
     if not file:
         prefer_cache_if_unreachable()
     with loading(spec):
-        overlay = {"file": file} if file else None
-        module: Any = timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
-        config = module.pretrained_cfg
-        native = config["input_size"][-1]
-        if image_size and image_size != native and hasattr(module, "set_input_size"):
-            module.set_input_size(image_size)
+        module = _create_timm(name, {"file": file} if file else None)
+    config = module.pretrained_cfg
+    native = config["input_size"][-1]
     has_blocks = hasattr(module, "blocks") and hasattr(module, "patch_embed")
-    with_prefix = {"return_prefix_tokens": True} if getattr(module, "num_prefix_tokens", 0) else {}
+    any_size = not has_blocks or getattr(module, "dynamic_img_size", False)
 
-    def read_tokens(pixels: Tensor, num_layers: int) -> list[Tokens]:
-        layers = module.forward_intermediates(
-            pixels, indices=num_layers, norm=True, intermediates_only=True, **with_prefix
-        )
-        return [tokens_of_map(*layer) if with_prefix else tokens_of_map(layer, None) for layer in layers]
+    def resize(height: int, width: int) -> tuple[nn.Module, ReadTokens]:
+        if not hasattr(module, "set_input_size"):
+            raise InputError(f"{spec}: timm fixes the size of this network to {native} pixels")
+        twin = deepcopy(module)
+        with loading(spec):
+            twin.set_input_size((height, width))
+        return twin, _timm_reader(twin, has_blocks)
 
+    sized, read_tokens = module, _timm_reader(module, has_blocks)
+    if image_size and image_size != native and not any_size:
+        sized, read_tokens = resize(image_size, image_size)
     return FrozenEncoder(
-        module,
+        sized,
         read_tokens,
         spec=spec,
         name=f"{name} ({Path(file).stem})" if file else name,
         loader=f"timm {timm.__version__}",
-        feature=_feature(bool(with_prefix), module.num_features),
+        feature=_feature(getattr(module, "num_prefix_tokens", 0) > 0, module.num_features),
         architecture={"timm": name, "class": type(module).__name__},
         image_size=image_size or native,
         patch_size=module.patch_embed.patch_size[0] if has_blocks else None,
@@ -57,6 +61,7 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
         std=tuple(config["std"]),
         num_layers=len(module.blocks) if has_blocks else 1,
         device=device,
+        resize=None if any_size else resize,
     )
 
 
@@ -73,21 +78,18 @@ def load_open_clip(spec: str, rest: str, *, image_size: int | None, device: torc
         raise InputError(f"{spec}: give open_clip:NAME/TAG or open_clip:NAME/FILE")
     if not Path(source).is_file():
         prefer_cache_if_unreachable()
+    create = lambda size: open_clip.create_model(name, pretrained=source, force_image_size=size).visual  # noqa: E731
     with loading(spec):
-        visual: Any = open_clip.create_model(name, pretrained=source, force_image_size=image_size).visual
-    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None) or getattr(
-        getattr(visual, "trunk", None), "blocks", None
-    )
+        visual: Any = create(image_size)
+    trunk = getattr(visual, "trunk", None)
+    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None) or getattr(trunk, "blocks", None)
     native = visual.image_size[0] if isinstance(visual.image_size, (tuple, list)) else visual.image_size
-    patch_size = getattr(visual, "patch_size", None)
+    patch_size = getattr(visual, "patch_size", None) or getattr(getattr(trunk, "patch_embed", None), "patch_size", None)
 
-    def read_tokens(pixels: Tensor, num_layers: int) -> list[Tokens]:
-        output = visual.forward_intermediates(
-            pixels, indices=num_layers, normalize_intermediates=True, intermediates_only=True, output_extra_tokens=True
-        )
-        maps = output["image_intermediates"]
-        prefixes = output.get("image_intermediates_prefix") or [None] * len(maps)
-        return [tokens_of_map(grid, prefix) for grid, prefix in zip(maps, prefixes, strict=True)]
+    def resize(height: int, width: int) -> tuple[nn.Module, ReadTokens]:
+        with loading(spec):
+            twin: Any = create((height, width))
+        return twin, _open_clip_reader(twin, bool(blocks))
 
     with torch.inference_mode():
         probe = visual.eval().forward_intermediates(
@@ -96,7 +98,7 @@ def load_open_clip(spec: str, rest: str, *, image_size: int | None, device: torc
     has_prefix = bool(probe.get("image_intermediates_prefix"))
     return FrozenEncoder(
         visual,
-        read_tokens,
+        _open_clip_reader(visual, bool(blocks)),
         spec=spec,
         name=f"OpenCLIP {name} ({Path(source).stem})",
         loader=f"open_clip {open_clip.__version__}",
@@ -108,7 +110,47 @@ def load_open_clip(spec: str, rest: str, *, image_size: int | None, device: torc
         std=tuple(visual.preprocess_cfg["std"]),
         num_layers=len(blocks) if blocks else 1,
         device=device,
+        resize=resize,
     )
+
+
+def _create_timm(name: str, overlay: dict[str, Any] | None) -> Any:
+    """The network with its weights, for images of any size where its class can."""
+    import timm
+
+    settings: dict[str, Any] = {"pretrained": True, "num_classes": 0, "pretrained_cfg_overlay": overlay}
+    try:
+        return timm.create_model(name, dynamic_img_size=True, **settings)
+    except TypeError:  # this class has no such switch
+        return timm.create_model(name, **settings)
+
+
+def _timm_reader(module: Any, has_blocks: bool) -> ReadTokens:
+    with_prefix = {"return_prefix_tokens": True} if getattr(module, "num_prefix_tokens", 0) else {}
+
+    def read_tokens(pixels: Tensor, layers: Sequence[int], normed: bool) -> list[Tokens]:
+        maps = module.forward_intermediates(
+            pixels, indices=list(layers) if has_blocks else 1, norm=normed, intermediates_only=True, **with_prefix
+        )
+        return [tokens_of_map(*found) if with_prefix else tokens_of_map(found, None) for found in maps]
+
+    return read_tokens
+
+
+def _open_clip_reader(visual: Any, has_blocks: bool) -> ReadTokens:
+    def read_tokens(pixels: Tensor, layers: Sequence[int], normed: bool) -> list[Tokens]:
+        output = visual.forward_intermediates(
+            pixels,
+            indices=list(layers) if has_blocks else 1,
+            normalize_intermediates=normed,
+            intermediates_only=True,
+            output_extra_tokens=True,
+        )
+        maps = output["image_intermediates"]
+        prefixes = output.get("image_intermediates_prefix") or [None] * len(maps)
+        return [tokens_of_map(grid, prefix) for grid, prefix in zip(maps, prefixes, strict=True)]
+
+    return read_tokens
 
 
 def tokens_of_map(grid: Tensor, prefix: Tensor | None) -> Tokens:
