@@ -83,9 +83,9 @@ def test_easy_medium_and_hard_of_a_ranking_written_out(colour_encoder):
         _features(_circle([0, 0])), _features(3 * _circle([1, 10, 20, 30, 40])), task, colour_encoder, RetrievalConfig()
     )
     values = _values(outcome)
-    assert next(iter(values)) == "map_medium"
-    assert values["map_medium"] == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)
-    assert values["map"] == pytest.approx((1 + 2 / 3) / 2)
+    assert next(iter(values)) == "map"
+    assert values["map"] == pytest.approx((1 + (1 / 2 + 2 / 3) / 2) / 2)
+    assert values["map_plain"] == pytest.approx((1 + 2 / 3) / 2)
     assert values["map_hard"] == pytest.approx((0 + 1 / 2) / 2)
     assert values["map_easy"] == 1
     assert values["recall_1"] == 1

@@ -27,8 +27,8 @@ def evaluate_retrieval(
 ) -> list[Outcome]:
     """One outcome whose units are queries; a query with nothing to find does not count.
 
-    By lists: `map_medium`, `map_hard`, `map_easy` with the revisited protocol's trapezoid, `map` the plain mean of
-    precisions under medium. By label: plain `map`, `map_trapezoid`, and `gap`, the global average precision of naming
+    By lists: `map` (the medium set-up), `map_hard` and `map_easy` with the revisited protocol's trapezoid, `map_plain`
+    the mean of precisions under medium. By label: plain `map`, `map_trapezoid`, and `gap`, the global average precision of naming
     the nearest image's label, over all queries in the order of their similarity; queries without a match in the
     database are its distractors. Both: `recall_K`, the share of queries with a right image among the first K.
     """
@@ -114,7 +114,7 @@ def _query_scores(setup: str, ranks: np.ndarray, recall: Sequence[int]) -> dict[
     trapezoid = float("nan") if nothing else trapezoid_precision(ranks)
     if setup in ("hard", "easy"):
         return {f"map_{setup}": trapezoid}
-    scores = {"map_medium": trapezoid, "map": plain} if setup else {"map": plain, "map_trapezoid": trapezoid}
+    scores = {"map": trapezoid, "map_plain": plain} if setup else {"map": plain, "map_trapezoid": trapezoid}
     return scores | {f"recall_{k}": float("nan") if nothing else float(ranks[0] < k) for k in recall}
 
 
