@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lvd_evaluate.config import RetrievalConfig
 from lvd_evaluate.contracts import Encoder, Features, Measurement, Outcome
+from lvd_evaluate.encoders import preprocessing
 from lvd_evaluate.progress import track
 from lvd_evaluate.retrieval_tasks import Judgement, RetrievalTask
 
@@ -28,9 +29,9 @@ def evaluate_retrieval(
     """One outcome whose units are queries; a query with nothing to find does not count.
 
     By lists: `map` (the medium set-up), `map_hard` and `map_easy` with the revisited protocol's trapezoid, `map_plain`
-    the mean of precisions under medium. By label: plain `map`, `map_trapezoid`, and `gap`, the global average precision of naming
-    the nearest image's label, over all queries in the order of their similarity; queries without a match in the
-    database are its distractors. Both: `recall_K`, the share of queries with a right image among the first K.
+    the mean of precisions under medium. By label: plain `map`, `map_trapezoid`, and `gap`, the global average precision
+    of naming the nearest image's label: all queries in the order of their similarity, those without a match in the
+    database as distractors. Both: `recall_K`, the share of queries with a right image among the first K.
     """
     setups = {"": SETUPS["easy"]} if task.by_label else SETUPS
     scores: dict[str, list[float]] = {}
@@ -63,9 +64,9 @@ def evaluate_retrieval(
             procedure=f"retrieval-cosine-{size}-{crop}",
             measurements=measurements,
             feature=encoder.feature + ", L2-normalised",
+            preprocessing=f"queries cut to their boxes; {preprocessing(encoder)}" if task.cropped else "",
             notes={
                 "database": len(task.database),
-                "queries": "cut to their boxes" if task.cropped else "whole images",
                 "leave_one_out": task.leave_one_out,
                 "queries_without_match": int(np.isnan(scores["map"]).sum()),
             },
