@@ -8,7 +8,12 @@ from typing import Any
 from lvd_evaluate.errors import InputError
 
 PROTOCOLS = ("clean", "dinov2")
+METRICS = ("top1", "mean_class")
 PRECISIONS = ("float32", "bfloat16")
+AUGMENT = ("auto", "true", "false")
+DEPTH_HEADS = ("lin.1", "lin.4", "dpt")
+DEPTH_REGIONS = ("none", "nyu", "kb")
+DEPTH_CROPS = ("none", "eigen", "garg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +22,7 @@ class DataConfig:
 
     image: str = "image"  # column of the images
     label: str = "label"  # column of the labels: class label, integer or text
+    metric: str = "top1"  # classification: what tables show, top1 or mean_class (the mean over classes)
     name: str | None = None  # the task's name in the results; null: the folder's or hub id's own
     image_size: int | None = None  # pixels after the centre crop; null: what each encoder's own config says
     limit_train: int | None = None  # first n images only; null: all. Retrieval: of the database
@@ -38,6 +44,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for key in ("image_size", "limit_train", "limit_test"):
             _require_positive(f"data.{key}", getattr(self, key))
+        if self.metric not in METRICS:
+            raise InputError(f"data.metric={self.metric}: choose one of {', '.join(METRICS)}")
         if self.image == self.label:
             raise InputError(f"data.image and data.label both name the column '{self.image}'")
         if self.depth_scale is not None and not self.depth_scale > 0:
@@ -89,9 +97,12 @@ class LinearConfig:
     )  # base rates, times batch_size / 256; the paper's appendix B.3 prints another 13, the released code has these
     layers: tuple[int, ...] = (1, 4)  # class tokens of the last n blocks, concatenated
     avgpool: tuple[bool, ...] = (False, True)  # whether the mean patch token of the last block is appended
-    batch_size: int = 128  # images, as on one device of the released code; 1024 over eight is too few updates here
+    augment: str = "auto"  # whether heads see augmented views, encoded as they come: true, false; auto: if dinov2
+    batch_size: int | None = None  # images; null: 128 on cached features (one device of the released code), 1024 on
+    # views as in the paper, there halved (not below 16) while `epochs` passes give fewer than `min_steps` updates
     epochs: float = 10.0  # passes over train, as in the paper (12,500 updates of 1,024 ImageNet images)
     min_steps: int = 500  # updates at least: ten passes over a thousand images would train nothing; our own floor
+    save_every: int = 250  # updates on views between saved states: what a kill can cost
     momentum: float = 0.9
     init_std: float = 0.01  # of the weights; biases start at 0
     holdout: float = 0.1  # share of train that protocol `clean` chooses the head on
@@ -104,8 +115,10 @@ class LinearConfig:
             raise InputError(f"linear.layers={list(self.layers)}: each 1 or more")
         if min(self.learning_rates) <= 0:
             raise InputError(f"linear.learning_rates={list(self.learning_rates)}: each above 0")
-        for key in ("batch_size", "min_steps"):
+        for key in ("batch_size", "min_steps", "save_every"):
             _require_positive(f"linear.{key}", getattr(self, key))
+        if self.augment.lower() not in AUGMENT:
+            raise InputError(f"linear.augment={self.augment}: choose one of {', '.join(AUGMENT)}")
         if not 0 < self.holdout < 1:
             raise InputError(f"linear.holdout={self.holdout}: a share of train between 0 and 1")
         if self.epochs < 0:
@@ -124,6 +137,51 @@ class RetrievalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DepthConfig:
+    """Depth heads on frozen tokens; defaults are DINOv2's for NYU unless said otherwise."""
+
+    heads: tuple[str, ...] = ("lin.1", "lin.4", "dpt")  # one row each; all learn from the same backbone passes
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)  # each head is trained with each; the paper's is the first
+    min_depth: float = 1e-3  # metres; truth at or below it does not count
+    max_depth: float = 10.0  # metres; KITTI: 80
+    bins: int = 256  # of linear heads, evenly spaced
+    steps: int = 38_400  # updates: 25 passes over NYU's 24,231 images
+    warmup: float = 1 / 3  # share of the steps in which the rate rises; 12,800
+    batch_size: int = 16  # images over all processes; the paper gives two a device and no number of devices
+    weight_decay: float = 0.01
+    clip: float = 35.0  # norm that a head's gradient is cut to
+    gradient_weight: float = 0.0  # of the gradient loss; the released one is 0.5 of a term that is always 0
+    region: str = "none"  # nyu: train images lose NYU's white border; kb: all lose all but KITTI's lower 352x1216
+    crop: tuple[int, ...] = ()  # height, width in pixels that are trained on; empty: 97 % of the first train image
+    short_side: int | None = None  # pixels that images (never truths) are resized to first; null: their own size
+    eval_crop: str = "none"  # pixels that count: none, eigen (NYU) or garg (KITTI)
+    holdout: float = 0.1  # share of train that protocol `clean` chooses the learning rate on
+    save_every: int = 500  # steps: what a kill can cost
+    pictures: int = 8  # test images drawn beside truth and prediction
+
+    def __post_init__(self) -> None:
+        if not self.heads or not set(self.heads) <= set(DEPTH_HEADS):
+            raise InputError(f"depth.heads={list(self.heads)}: one or more of {', '.join(DEPTH_HEADS)}")
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise InputError(f"depth.learning_rates={list(self.learning_rates)}: at least one, each above 0")
+        if not 0 < self.min_depth < self.max_depth:
+            raise InputError(f"depth.min_depth={self.min_depth}: above 0 and below depth.max_depth={self.max_depth}")
+        for key in ("bins", "steps", "batch_size", "short_side", "save_every"):
+            _require_positive(f"depth.{key}", getattr(self, key))
+        for key, known in (("region", DEPTH_REGIONS), ("eval_crop", DEPTH_CROPS)):
+            if getattr(self, key) not in known:
+                raise InputError(f"depth.{key}={getattr(self, key)}: choose one of {', '.join(known)}")
+        if len(self.crop) not in (0, 2) or min(self.crop, default=1) < 1:
+            raise InputError(
+                f"depth.crop={list(self.crop)}: [height,width] in pixels, or [] for nearly the whole image"
+            )
+        if not 0 <= self.warmup <= 1 or not 0 < self.holdout < 1:
+            raise InputError(f"depth.warmup={self.warmup}, depth.holdout={self.holdout}: shares between 0 and 1")
+        if not self.clip > 0 or min(self.weight_decay, self.gradient_weight, self.pictures) < 0:
+            raise InputError("depth.clip must be above 0; weight_decay, gradient_weight and pictures 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """All settings of one run."""
 
@@ -135,6 +193,7 @@ class EvaluateConfig:
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
