@@ -144,3 +144,19 @@ def make_model():
 @pytest.fixture(scope="session")
 def make_image():
     return render
+
+
+def draw_blobs(count, seed, layers=4, classes=4, noise=1.5):
+    """Features of `count` images whose classes are Gaussian blobs around the same centres for every seed."""
+    from lvd_evaluate.contracts import Features
+
+    centres = np.random.default_rng(0).normal(size=(classes, layers, 8))
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, count)
+    cls = torch.from_numpy(centres[labels] + noise * generator.normal(size=(count, layers, 8)))
+    return Features(cls.half(), cls[:, -1].half() * 0.5 + 0.1, torch.from_numpy(labels), 1.0, 1.0)
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    return draw_blobs

@@ -45,6 +45,10 @@ class StackedHeads:
         self.weights.addcmul_(self._weight_velocity, rates[:, None, None], value=-1)
         self.biases.addcmul_(self._bias_velocity, rates[:, None], value=-1)
 
+    def state(self) -> list[Tensor]:
+        """Everything that steps change; copies into it set these heads back."""
+        return [self.weights, self.biases, self._weight_velocity, self._bias_velocity]
+
 
 @contextmanager
 def threads_for_step(heads: StackedHeads, batch_size: int) -> Iterator[None]:
