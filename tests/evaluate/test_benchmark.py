@@ -9,15 +9,15 @@ from lvd_evaluate import benchmark
 from lvd_evaluate.benchmark import run_benchmark
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import hold_folder
-from lvd_evaluate.recipes import build_config
+from lvd_evaluate.recipes import Assignment, build_config
 from lvd_evaluate.results import load_rows
 
 WORDS = ["linear.min_steps=40", "linear.epochs=0", "linear.batch_size=32", "bootstrap=500"]
 
 
 def _run(run_folder, corpus, out, baselines=(), probes=("knn", "linear"), words=()):
-    config = build_config(None, [*WORDS, *words])
-    return run_benchmark(str(run_folder), list(baselines), [str(corpus)], probes, out, config)
+    assignment = Assignment(None, [str(corpus)], list(probes), build_config(None, [*WORDS, *words]))
+    return run_benchmark(str(run_folder), list(baselines), [assignment], out)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,6 @@ def test_finished_rows_are_not_computed_again(finished, run_folder, corpus, monk
     def forbidden(*arguments):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(benchmark, "extract_features", forbidden)
     monkeypatch.setattr(benchmark, "run_probe", forbidden)
     assert _run(run_folder, corpus, out, baselines) == rows
 
@@ -103,11 +102,11 @@ def test_killed_between_probes_the_same_command_ends_with_the_same_values(
     class Killed(BaseException):
         pass
 
-    def stop_at_the_fourth(bench, encoder, probe, *features):
+    def stop_at_the_fourth(probe, task, encoder, *rest):
         calls.append((encoder.name, probe))
         if len(calls) == 4:
             raise Killed
-        return plain(bench, encoder, probe, *features)
+        return plain(probe, task, encoder, *rest)
 
     monkeypatch.setattr(benchmark, "run_probe", stop_at_the_fourth)
     with pytest.raises(Killed):
@@ -170,6 +169,33 @@ def test_a_baseline_with_broken_features_does_not_stop_the_run(run_folder, corpu
         _run(broken, corpus, tmp_path / "other", probes=["knn"])
 
 
+def test_one_recipe_measures_several_tasks_each_beside_the_baseline(run_folder, corpus, tmp_path):
+    config = build_config(None, [*WORDS, "retrieval.recall=[1]"])
+    assignments = [
+        Assignment("colours", [str(corpus)], ["knn"], config),
+        Assignment("same colour again", [f"queries={corpus / 'test'}"], ["retrieval"], config),
+    ]
+    rows = run_benchmark(str(run_folder), ["pixels:8"], assignments, tmp_path)
+    assert list(dict.fromkeys((row.task, row.probe) for row in rows)) == [
+        ("colours", "knn"),
+        ("same colour again", "retrieval"),
+    ]
+    ours = [row for row in rows if row.model == "tiny"]
+    assert {row.units for row in ours} == {"images", "queries"}
+    assert all([found["baseline"] for found in row.comparisons] == ["raw pixels 8x8"] for row in ours)
+    found = next(row for row in ours if row.metric == "map")
+    assert found.ci_low <= found.value <= found.ci_high
+    assert found.n_test == 30
+    assert run_benchmark(str(run_folder), ["pixels:8"], assignments, tmp_path) == rows
+
+
+def test_without_a_baseline_the_openclip_of_nearest_size_is_asked_for(run_folder, corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assignment = Assignment(None, [str(corpus)], ["knn"], build_config(None, WORDS))
+    rows = run_benchmark(str(run_folder), None, [assignment], tmp_path)
+    assert [row.spec for row in rows if row.status == "unavailable"] == ["open_clip:ViT-B-16/laion2b_s34b_b88k"]
+
+
 def test_the_papers_protocol_is_labelled(run_folder, corpus, tmp_path):
     (row, _) = _run(run_folder, corpus, tmp_path, probes=["linear"], words=["protocol=dinov2"])
     assert row.protocol == "dinov2"
@@ -177,7 +203,7 @@ def test_the_papers_protocol_is_labelled(run_folder, corpus, tmp_path):
 
 
 def test_an_unknown_probe_is_named(run_folder, corpus, tmp_path):
-    with pytest.raises(InputError, match="choose among knn, linear"):
+    with pytest.raises(InputError, match="choose among knn, linear, logistic"):
         _run(run_folder, corpus, tmp_path, probes=["knn", "svm"])
 
 

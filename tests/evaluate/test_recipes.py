@@ -2,7 +2,7 @@ import pytest
 
 from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.recipes import build_config
+from lvd_evaluate.recipes import build_benchmark, build_config
 
 
 def test_words_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
@@ -71,3 +71,47 @@ def test_the_written_config_reads_back(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.to_dict()))
     assert build_config(path, []) == config
+
+
+BENCHMARK = """
+seed: 3
+baselines: pixels
+knn: {temperature: 0.1}
+tasks:
+  colours: {data: colours, probes: knn}
+  shapes:
+    data: [train=a, test=b]
+    probes: [knn, linear]
+    settings: {knn: {temperature: 0.2}, data: {label: shape}}
+"""
+
+
+def test_a_benchmark_gives_every_task_the_common_settings_its_own_and_the_words(tmp_path):
+    recipe = tmp_path / "all.yaml"
+    recipe.write_text(BENCHMARK)
+    asked = build_benchmark(recipe, ["seed=4", "knn.headline=10"])
+    assert (asked.ckpt, asked.baselines) == (None, ["pixels"])
+    colours, shapes = asked.assignments
+    assert (colours.name, colours.data, colours.probes) == ("colours", ["colours"], ["knn"])
+    assert (shapes.name, shapes.data, shapes.probes) == ("shapes", ["train=a", "test=b"], ["knn", "linear"])
+    assert (colours.config.knn.temperature, shapes.config.knn.temperature) == (0.1, 0.2)
+    assert (colours.config.data.label, shapes.config.data.label) == ("label", "shape")
+    assert all(one.config.seed == 4 and one.config.knn.headline == 10 for one in asked.assignments)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed: 1", "no tasks"),
+        ("tasks: {a: {data: x}}", "task a: needs data"),
+        ("tasks: {a: {data: x, probe: knn}}", "unknown key 'probe'"),
+        ("tasks: {a: {data: x, probes: knn, settings: {knn: {heat: 1}}}}", "task a: unknown key 'knn.heat'"),
+        ("tasks: {a: x}", "a task has data, probes, settings"),
+        ("sed: 1\ntasks: {a: {data: x, probes: knn}}", "unknown key 'sed'; the nearest is 'seed'"),
+    ],
+)
+def test_wrong_benchmarks_are_named(tmp_path, text, expected):
+    recipe = tmp_path / "all.yaml"
+    recipe.write_text(text)
+    with pytest.raises(InputError, match=expected):
+        build_benchmark(recipe, [])

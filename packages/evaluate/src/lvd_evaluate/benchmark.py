@@ -1,4 +1,4 @@
-"""The story of an evaluation: task, encoders, one clean pass each, probes, intervals, comparisons, results.jsonl."""
+"""The story of an evaluation: tasks, encoders, probes, intervals, comparisons, results.jsonl."""
 
 from __future__ import annotations
 
@@ -6,51 +6,44 @@ import datetime
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from lvd_evaluate import __version__
+from lvd_evaluate import __version__, ranks
 from lvd_evaluate.config import EvaluateConfig
-from lvd_evaluate.contracts import Encoder, Features, Outcome, Task
-from lvd_evaluate.encoders import find_device, load_encoder, preprocessing
+from lvd_evaluate.contracts import Encoder, Outcome
+from lvd_evaluate.encoders import find_device, load_encoder, nearest_openclip, preprocessing
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.features import CODE_VERSION, extract_features
-from lvd_evaluate.metrics import METRICS, group_accuracy, groups_of
-from lvd_evaluate.probes.knn import evaluate_knn
-from lvd_evaluate.probes.linear import evaluate_linear
+from lvd_evaluate.features import CODE_VERSION
+from lvd_evaluate.measure import OpenTask, Probed, headline_metric, open_task, run_probe, settings_of
 from lvd_evaluate.publish import hold_folder, publish_bytes
+from lvd_evaluate.recipes import Assignment
 from lvd_evaluate.results import (
     Row,
-    load_predictions,
     load_rows,
     published_value,
-    save_predictions,
     save_rows,
-    setting_name,
     still_true,
     versions,
 )
-from lvd_evaluate.statistics import accuracy_interval, compare
-from lvd_evaluate.tasks import load_task
+from lvd_evaluate.scores import Score, compare_evidence, save_evidence, score_outcome
 
-PROBES = ("knn", "linear")
+CHOSEN_SETTINGS = ("learning_rate", "layers", "avgpool", "C", "weight_decay")  # what probes choose for each model
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every model of one invocation shares."""
+    """One task of one evaluation and the folder that its results go to."""
 
-    task: Task
-    probes: Sequence[str]
-    config: EvaluateConfig
-    device: torch.device
+    task: OpenTask
+    assignment: Assignment
     out: Path
 
     @property
@@ -61,142 +54,162 @@ class Bench:
     @property
     def store(self) -> Path:
         """The feature store."""
-        return Path(self.config.features.store) if self.config.features.store else self.out / "features"
+        store = self.assignment.config.features.store
+        return Path(store) if store else self.out / "features"
 
-    def predictions(self, run: str) -> Path:
-        """Where the predictions of one run lie."""
+    @property
+    def resampling(self) -> tuple[int, int]:
+        """Resamples and seed of intervals."""
+        return self.assignment.config.bootstrap, self.assignment.config.seed
+
+    def evidence(self, run: str) -> Path:
+        """Where what every test unit contributed to one run lies."""
         return self.out / "predictions" / f"{run}.npz"
+
+    def folder(self, run: str) -> Path:
+        """Where a probe keeps what it needs to go on after a kill, and its pictures."""
+        return self.out / "probes" / run
 
 
 def run_benchmark(
-    ckpt: str, baselines: Sequence[str], data: Sequence[str], probes: Sequence[str], out: Path, config: EvaluateConfig
+    ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assignment], out: Path
 ) -> list[Row]:
-    """Measure `ckpt` and its baselines on one task; finished rows are not computed again.
+    """Measure `ckpt` and its baselines on every task with every probe; finished rows are not computed again.
 
     Args:
         ckpt: SPEC of the model under test; it must open.
-        baselines: SPECs to compare it with; one that cannot be had is a row with the reason.
-        data: values of --data.
-        probes: of PROBES.
-        out: folder for results.jsonl, predictions/, features/ and config.yaml.
-        config: all settings.
+        baselines: SPECs to compare it with; one that cannot be had is a row with the reason. None: the OpenCLIP ViT
+            nearest in size.
+        assignments: tasks with their probes and settings.
+        out: folder for results.jsonl, predictions/, pictures/, features/ and config.yaml.
 
     Returns:
-        The rows of this invocation: the model under test first.
+        The rows of this invocation: task by task, the model under test first. Every process gets them, one writes.
 
     Raises:
         InputError: data, model or settings cannot be used, or another command writes into `out`.
     """
-    # ---- what is measured: one task, the model under test, its baselines -------------------------------------------
-    unknown = sorted(set(probes) - set(PROBES))
-    if unknown or not probes:
-        raise InputError(f"--probes {','.join(probes)}: choose among {', '.join(PROBES)}")
-    specs = list(dict.fromkeys([ckpt, *baselines]))
-    device = find_device(config.features.device)
-    encoder = load_encoder(ckpt, image_size=config.data.image_size, seed=config.seed, device=device)
-    bench = Bench(load_task(data, config.data), list(dict.fromkeys(probes)), config, device, out)
-    with hold_folder(out):
-        publish_bytes(out / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+    # ---- what is measured: tasks, the model under test, its baselines ------------------------------------------------
+    under_test = EncoderShelf(ckpt)
+    size = under_test(assignments[0].config).num_parameters
+    specs = list(dict.fromkeys([ckpt, *([nearest_openclip(size)] if baselines is None else baselines)]))
+    benches = [Bench(open_task(assignment), assignment, out) for assignment in assignments]
+    with hold_folder(out, hold=ranks.is_main()):
+        if ranks.is_main():
+            settings = {bench.task.name: bench.assignment.config.to_dict() for bench in benches}
+            written = settings if len(settings) > 1 else next(iter(settings.values()))
+            publish_bytes(out / "config.yaml", yaml.safe_dump(written, sort_keys=False).encode())
 
-        # ---- one clean pass per model, every probe on it; each finished probe is saved at once -----------------------
-        rows = measure(bench, encoder)
-        for spec in specs[1:]:
-            del encoder  # one model in memory at a time
-            try:
-                encoder = load_encoder(spec, image_size=config.data.image_size, seed=config.seed, device=device)
-                rows += measure(bench, encoder)
-            except InputError as error:
-                reason = str(error).removeprefix(f"{spec}: ")
-                logger.warning("%s is unavailable: %s", spec, reason)
-                encoder = None  # type: ignore[assignment]
-                rows += unavailable(bench, spec, reason)
+        # ---- model by model, so that one is in memory at a time; each finished probe is saved at once ----------------
+        found: list[list[Row]] = [[] for _ in benches]
+        for spec in specs:
+            open_at = under_test if spec == ckpt else EncoderShelf(spec)
+            for bench, rows in zip(benches, found, strict=True):
+                try:
+                    rows += measure(bench, open_at(bench.assignment.config))
+                except InputError as error:
+                    if spec == ckpt:
+                        raise
+                    reason = str(error).removeprefix(f"{spec}: ")
+                    logger.warning("%s is unavailable: %s", spec, reason)
+                    rows += unavailable(bench, spec, reason)
 
-        # ---- the model under test minus each baseline, image by image ------------------------------------------------
-        rows = [replace(row, comparisons=compare_rows(bench, row, rows)) if row.spec == ckpt else row for row in rows]
-        save_rows(bench.results, [*still_true(earlier_rows(bench), rows), *rows])
-        return rows
+        # ---- the model under test minus each baseline, unit by unit --------------------------------------------------
+        compared = [
+            replace(row, comparisons=compare_rows(bench, row, rows)) if row.spec == ckpt else row
+            for bench, rows in zip(benches, found, strict=True)
+            for row in rows
+        ]
+        save(out / "results.jsonl", [*still_true(earlier_rows(out), compared), *compared])
+        return compared
+
+
+class EncoderShelf:
+    """The encoder of one SPEC at each size that tasks ask for, opened once."""
+
+    def __init__(self, spec: str) -> None:
+        self.spec = spec
+        self._opened: dict[tuple[Any, ...], Encoder] = {}
+
+    def __call__(self, config: EvaluateConfig) -> Encoder:
+        """Open it, or take what is open already."""
+        wanted = (config.data.image_size, config.seed, config.features.device)
+        if wanted not in self._opened:
+            size, seed, device = wanted
+            self._opened[wanted] = load_encoder(self.spec, image_size=size, seed=seed, device=find_device(device))
+        return self._opened[wanted]
 
 
 def measure(bench: Bench, encoder: Encoder) -> list[Row]:
     """Rows of every probe on one encoder, from results.jsonl where they stand there already."""
     rows: list[Row] = []
-    features: tuple[Features, Features] | None = None
-    for probe in bench.probes:
+    for probe in bench.assignment.probes:
         run = fingerprint_run(bench, encoder, probe)
-        finished = [
-            replace(row, model=encoder.name, spec=encoder.spec) for row in earlier_rows(bench) if row.run == run
-        ]
-        if finished and bench.predictions(run).is_file():
-            logger.info("%s, %s: already measured", encoder.name, probe)
+        finished = ranks.share(finished_rows(bench, encoder, run))
+        if finished:
+            logger.info("%s, %s, %s: already measured", bench.task.name, encoder.name, probe)
             rows += finished
             continue
-        if features is None:
-            train, test = (
-                extract_features(encoder, split, bench.store, bench.config.features)
-                for split in (bench.task.train, bench.task.test)
-            )
-            features = (train, test)
         start = time.perf_counter()
-        outcomes = run_probe(bench, encoder, probe, *features)
-        seconds = time.perf_counter() - start
-        named = {setting_name(outcome.setting): outcome.predictions for outcome in outcomes}
-        save_predictions(bench.predictions(run), bench.task.test.ids, bench.task.test.labels, named)
+        probed = run_probe(probe, bench.task, encoder, bench.assignment.config, bench.store, bench.folder(run))
+        timing = describe_timing(bench.task, probed, time.perf_counter() - start)
         fresh = [
-            build_row(bench, encoder, probe, run, outcome, metric, features, seconds)
-            for outcome in outcomes
-            for metric in METRICS
+            build_row(bench, encoder, probe, run, outcome, score, timing)
+            for outcome in probed.outcomes
+            for score in score_outcome(outcome, bench.task.labels, *bench.resampling)
         ]
-        save_rows(bench.results, [*earlier_rows(bench), *fresh])
+        if ranks.is_main():
+            save_evidence(bench.evidence(run), bench.task.ids, bench.task.labels, probed.outcomes)
+        save(bench.results, [*earlier_rows(bench.out), *fresh])
         rows += fresh
     return rows
 
 
-def run_probe(bench: Bench, encoder: Encoder, probe: str, train: Features, test: Features) -> list[Outcome]:
-    """Predictions of one probe."""
-    classes, config = len(bench.task.classes), bench.config
-    if probe == "knn":
-        return evaluate_knn(train, test, classes, encoder, config.knn)
-    return evaluate_linear(train, test, classes, encoder, config.linear, config.protocol, config.seed)
+def finished_rows(bench: Bench, encoder: Encoder, run: str) -> list[Row]:
+    """Rows of that run if it was measured before, under the names that this invocation gives the model."""
+    if not bench.evidence(run).is_file():
+        return []
+    earlier = [row for row in earlier_rows(bench.out) if row.run == run]
+    return [replace(row, model=encoder.name, spec=encoder.spec) for row in earlier]
 
 
 def build_row(
-    bench: Bench,
-    encoder: Encoder,
-    probe: str,
-    run: str,
-    outcome: Outcome,
-    metric: str,
-    features: tuple[Features, Features],
-    probe_seconds: float,
+    bench: Bench, encoder: Encoder, probe: str, run: str, outcome: Outcome, score: Score, timing: dict[str, Any]
 ) -> Row:
     """One measured value with its interval and everything needed to read or repeat it."""
-    task, labels = bench.task, bench.task.test.labels
-    correct, groups = outcome.predictions == labels, groups_of(metric, labels)
-    interval = accuracy_interval(correct, groups, bench.config.bootstrap, bench.config.seed)
-    seconds = sum(part.seconds for part in features)
+    finite = math.isfinite(score.value)
     return Row(
         run=run,
         procedure=outcome.procedure,
         setting=outcome.setting,
         notes=outcome.notes,
-        metric=metric,
+        metric=score.metric,
+        unit=score.unit,
+        higher_is_better=score.higher_is_better,
         headline=outcome.headline,
         loader=encoder.loader,
         weights_fingerprint=encoder.fingerprint,
         num_parameters=encoder.num_parameters,
-        preprocessing=preprocessing(encoder),
+        preprocessing=outcome.preprocessing or preprocessing(encoder),
         feature=outcome.feature,
-        value=group_accuracy(correct, groups),
-        ci_low=interval.low,
-        ci_high=interval.high,
-        ci_method=interval.method,
-        published=published_value(task.name, len(task.test), encoder.spec, outcome.procedure, metric),
-        feature_seconds=round(seconds, 3),
-        images_per_second=round((len(task.train) + len(task.test)) / seconds, 1),
-        probe_seconds=round(probe_seconds, 3),
+        value=score.value if finite else None,
+        ci_low=score.interval.low if finite else None,
+        ci_high=score.interval.high if finite else None,
+        ci_method=score.interval.method,
+        published=published_value(bench.task.name, bench.task.n_test, encoder.spec, outcome.procedure, score.metric),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **shared_fields(bench, encoder.name, encoder.spec, probe),
+        **timing,
+        **shared_fields(bench, encoder.name, encoder.spec, probe) | {"n_test": score.units},
     )
+
+
+def describe_timing(task: OpenTask, probed: Probed, seconds: float) -> dict[str, Any]:
+    """Seconds of the whole probe, and those of the feature pass that it read (of this or an earlier command)."""
+    timing = {"probe_seconds": round(seconds, 3)}
+    if probed.feature_seconds:
+        timing["feature_seconds"] = round(probed.feature_seconds, 3)
+        timing["images_per_second"] = round((task.n_train + task.n_test) / probed.feature_seconds, 1)
+    return timing
 
 
 def unavailable(bench: Bench, spec: str, reason: str) -> list[Row]:
@@ -206,28 +219,29 @@ def unavailable(bench: Bench, spec: str, reason: str) -> list[Row]:
             run=hashlib.sha256(f"{spec} {bench.task.fingerprint} {probe}".encode()).hexdigest()[:16],
             status="unavailable",
             reason=reason,
-            metric="top1",
+            metric=headline_metric(probe, bench.assignment.config),
             **shared_fields(bench, spec, spec, probe),
         )
-        for probe in bench.probes
+        for probe in bench.assignment.probes
     ]
 
 
 def shared_fields(bench: Bench, model: str, spec: str, probe: str) -> dict[str, Any]:
     """What measured and unavailable rows have in common."""
-    task = bench.task
+    task, config = bench.task, bench.assignment.config
     return {
         "model": model,
         "spec": spec,
         "probe": probe,
-        "protocol": bench.config.protocol,
+        "protocol": config.protocol,
         "task": task.name,
         "task_fingerprint": task.fingerprint,
-        "n_train": len(task.train),
-        "n_test": len(task.test),
+        "n_train": task.n_train,
+        "n_test": task.n_test,
         "n_classes": len(task.classes),
-        "limited": task.train.limited or task.test.limited,
-        "seed": bench.config.seed,
+        "units": task.units,
+        "limited": task.limited,
+        "seed": config.seed,
         "versions": versions(),
     }
 
@@ -238,52 +252,67 @@ def compare_rows(bench: Bench, row: Row, rows: Sequence[Row]) -> list[dict[str, 
     for other in rows:
         if other.spec == row.spec or other.probe != row.probe:
             continue
+        named = {"baseline": other.model, "spec": other.spec}
         if other.status != "measured":
-            comparisons.append(
-                {"baseline": other.model, "spec": other.spec, "verdict": "unavailable", "reason": other.reason}
-            )
+            comparisons.append({**named, "verdict": "unavailable", "reason": other.reason})
             continue
-        same_setting = other.setting == row.setting if row.probe == "knn" else True
-        if other.metric != row.metric or not same_setting:
+        if other.metric != row.metric or not comparable(row, other):
             continue
-        labels, ours = load_predictions(bench.predictions(row.run), row.setting)
-        _, theirs = load_predictions(bench.predictions(other.run), other.setting)
-        groups = groups_of(row.metric, labels)
-        found = compare(ours == labels, theirs == labels, groups, bench.config.bootstrap, bench.config.seed)
+        difference = compare_evidence(
+            (bench.evidence(row.run), row.setting),
+            (bench.evidence(other.run), other.setting),
+            row.metric,
+            unit=row.unit,
+            higher_is_better=row.higher_is_better,
+            resamples=bench.resampling[0],
+            seed=bench.resampling[1],
+        )
         comparisons.append(
             {
-                "baseline": other.model,
-                "spec": other.spec,
-                "delta": found.delta,
-                "ci_low": found.low,
-                "ci_high": found.high,
-                "p": found.p,
-                "verdict": found.verdict,
+                **named,
+                "delta": difference.delta,
+                "ci_low": difference.low,
+                "ci_high": difference.high,
+                "p": difference.p,
+                "verdict": difference.verdict,
             }
         )
     return comparisons
 
 
+def comparable(row: Row, other: Row) -> bool:
+    """Whether two settings answer the same question: all that is asked for is equal, what was chosen may differ."""
+    asked = {key: value for key, value in row.setting.items() if key not in CHOSEN_SETTINGS}
+    return asked == {key: value for key, value in other.setting.items() if key not in CHOSEN_SETTINGS}
+
+
 def fingerprint_run(bench: Bench, encoder: Encoder, probe: str) -> str:
     """Hash of everything a probe's predictions depend on."""
-    config = bench.config.to_dict()
+    config = bench.assignment.config
     identity = {
         "version": __version__,
         "features": CODE_VERSION,
         "model": encoder.fingerprint,
         "loader": encoder.loader,
         "preprocessing": preprocessing(encoder),
-        "precision": config["features"]["precision"],
+        "precision": config.features.precision,
         "task": bench.task.fingerprint,
         "classes": bench.task.classes,
         "probe": probe,
-        "settings": config[probe],
-        "protocol": config["protocol"],
-        "seed": config["seed"],
+        "settings": settings_of(probe, config),
+        "protocol": config.protocol,
+        "seed": config.seed,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def earlier_rows(bench: Bench) -> list[Row]:
+def earlier_rows(out: Path) -> list[Row]:
     """Rows that results.jsonl holds now."""
-    return load_rows(bench.results) if bench.results.is_file() else []
+    return load_rows(out / "results.jsonl") if (out / "results.jsonl").is_file() else []
+
+
+def save(results: Path, rows: Sequence[Row]) -> None:
+    """Replace results.jsonl; the first process writes, the others wait for it."""
+    if ranks.is_main():
+        save_rows(results, rows)
+    ranks.wait()

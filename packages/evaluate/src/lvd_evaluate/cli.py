@@ -1,17 +1,20 @@
-"""The command `evaluate`: knn, linear, benchmark, report."""
+"""The command `evaluate`: a command per probe, benchmark, visualize, validate, tasks, report."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lvd_evaluate.errors import InputError
+
+if TYPE_CHECKING:
+    from lvd_evaluate.recipes import Assignment
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
@@ -23,19 +26,14 @@ app = typer.Typer(
     help="Measure frozen vision features with the protocols of DINOv2, beside a baseline.",
 )
 
-Ckpt = Annotated[str, typer.Option(metavar="SPEC", help="The model under test: a run or model folder, or any SPEC.")]
-Data = Annotated[
-    list[str],
-    typer.Option(
-        metavar="[train=|test=]PATH",
-        help="Labelled images: a folder or hub id with both splits, or one value per split.",
-    ),
-]
+CKPT = "The model under test: a run or model folder, or any SPEC."
+DATA = "Labelled images: a folder or hub id with both splits, or one value per split."
+Data = Annotated[list[str], typer.Option(metavar="[train=|test=]PATH", help=DATA)]
 Baseline = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SPEC",
-        help="Compare with: a folder, transformers:ID_OR_DIR, timm:NAME[/FILE], open_clip:NAME/TAG_OR_FILE, "
+        help="Compare with: a folder or file, transformers:ID_OR_DIR, timm:NAME[/FILE], open_clip:NAME/TAG_OR_FILE, "
         "untrained:FOLDER, pixels[:SIZE]. Repeatable.",
     ),
 ]
@@ -52,39 +50,103 @@ Words = Annotated[
 ]
 DEFAULT_OUT = Path("results")
 
+PROBES = {  # command: what it does and an example
+    "knn": (
+        "Weighted k-nearest-neighbour vote on frozen features.",
+        "evaluate knn --ckpt runs/tiny --data corpus --baseline pixels knn.neighbours=[5,20]",
+    ),
+    "linear": (
+        "Linear heads on frozen features, 52 at once, the best chosen without looking at test.",
+        "evaluate linear --ckpt runs/tiny --data corpus --baseline untrained:runs/tiny",
+    ),
+    "logistic": (
+        "Logistic regression on frozen features, 45 strengths of L2, the best chosen without looking at test.",
+        "evaluate logistic --ckpt runs/tiny --data corpus data.metric=mean_class",
+    ),
+    "segmentation": (
+        "A linear layer on frozen patch tokens that names the class of every pixel.",
+        "evaluate segmentation --ckpt runs/tiny --data train=camvid-train.parquet --data test=camvid-val.parquet",
+    ),
+    "depth": (
+        "Linear and DPT heads on frozen patch tokens that tell every pixel's distance.",
+        "evaluate depth --ckpt runs/tiny --data train=rooms-train.parquet --data test=rooms-test.parquet",
+    ),
+    "retrieval": (
+        "Find the same thing again: mean average precision over queries.",
+        "evaluate retrieval --ckpt runs/tiny --data queries=PATH --data database=PATH",
+    ),
+    "video": (
+        "Linear heads on the features of a clip's frames.",
+        "evaluate video --ckpt runs/tiny --data clips",
+    ),
+    "robustness": (
+        "The head chosen on one test set, read on others: shifted, restricted in classes, corrupted.",
+        "evaluate robustness --ckpt runs/tiny --data corpus --data sketches=PATH",
+    ),
+}
 
-@app.command()
-def knn(ckpt: Ckpt, data: Data, baseline: Baseline = None, out: Out = DEFAULT_OUT, words: Words = None) -> None:
-    """Weighted k-nearest-neighbour vote on frozen features.
 
-    Example: evaluate knn --ckpt runs/tiny --data corpus --baseline pixels knn.neighbours=[5,20]
-    """
-    _measure(ckpt, data, baseline, ("knn",), out, words)
+def _probe_command(probe: str) -> Callable[..., None]:
+    def command(
+        ckpt: Annotated[str, typer.Option(metavar="SPEC", help=CKPT)],
+        data: Data,
+        baseline: Baseline = None,
+        out: Out = DEFAULT_OUT,
+        words: Words = None,
+    ) -> None:
+        from lvd_evaluate.recipes import Assignment, build_config
+
+        recipe, overrides = _split_words(words)
+        assignment = Assignment(None, data, [probe], build_config(recipe, overrides))
+        _run(ckpt, baseline or [], [assignment], out)
+
+    return command
 
 
-@app.command()
-def linear(ckpt: Ckpt, data: Data, baseline: Baseline = None, out: Out = DEFAULT_OUT, words: Words = None) -> None:
-    """Linear heads on frozen features, 52 at once, the best chosen without looking at test.
-
-    Example: evaluate linear --ckpt runs/tiny --data corpus --baseline untrained:runs/tiny
-    """
-    _measure(ckpt, data, baseline, ("linear",), out, words)
+for _probe, (_about, _example) in PROBES.items():
+    app.command(_probe, help=f"{_about}\n\nExample: {_example}")(_probe_command(_probe))
 
 
 @app.command()
 def benchmark(
-    ckpt: Ckpt,
-    data: Data,
-    baseline: Baseline = None,
-    probes: Annotated[str, typer.Option(help="Which probes, with commas.")] = "knn,linear",
-    out: Out = DEFAULT_OUT,
     words: Words = None,
+    ckpt: Annotated[str | None, typer.Option(metavar="SPEC", help=f"{CKPT} Default: the recipe's.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="[train=|test=]PATH", help=f"{DATA} Without tasks in the recipe.")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Compare with, repeatable; none: nothing. Default: the recipe's, else the OpenCLIP of nearest size.",
+        ),
+    ] = None,
+    probes: Annotated[str, typer.Option(help="Which probes, with commas. Without tasks in the recipe.")] = "knn,linear",
+    out: Out = DEFAULT_OUT,
 ) -> None:
-    """Several probes on one feature pass per model: one table, one report.
+    """Models x tasks x probes, beside OpenCLIP: one table per task, one report.
 
     Example: evaluate benchmark --ckpt runs/tiny --data corpus --baseline untrained:runs/tiny --baseline pixels
+
+    Example: evaluate benchmark all.yaml --ckpt runs/tiny
     """
-    _measure(ckpt, data, baseline, tuple(filter(None, probes.split(","))), out, words)
+    from lvd_evaluate.recipes import Assignment, build_benchmark, build_config, read_recipe
+
+    recipe, overrides = _split_words(words)
+    if recipe is not None and "tasks" in read_recipe(recipe):
+        if data:
+            raise InputError(f"--data {data[0]}: {recipe} has tasks of its own; give the data there")
+        asked = build_benchmark(recipe, overrides)
+        ckpt, assignments = ckpt or asked.ckpt, asked.assignments
+        baseline = asked.baselines if baseline is None else baseline
+    elif not data:
+        raise InputError("--data: nothing to measure on; give --data PATH, or a recipe with tasks")
+    else:
+        config = build_config(recipe, overrides)
+        assignments = [Assignment(None, data, list(filter(None, probes.split(","))), config)]
+    if not ckpt:
+        raise InputError("--ckpt: no model to measure; give --ckpt SPEC, or a recipe with a ckpt")
+    _run(ckpt, [] if baseline == ["none"] else baseline, assignments, out)
 
 
 @app.command()
@@ -99,37 +161,31 @@ def report(
 
     results = folder / "results.jsonl"
     if not results.is_file():
-        raise InputError(
-            f"{folder}: holds no results.jsonl; run evaluate knn, linear or benchmark with --out {folder} first"
-        )
+        raise InputError(f"{folder}: holds no results.jsonl; run evaluate benchmark with --out {folder} first")
     rows = load_rows(results)
     page = write_report(rows, folder)
     typer.echo(f"{markdown_tables(rows)}\n\nreport: {page}")
 
 
-def _measure(
-    ckpt: str,
-    data: Sequence[str],
-    baselines: Sequence[str] | None,
-    probes: Sequence[str],
-    out: Path,
-    words: list[str] | None,
-) -> None:
-    from lvd_evaluate.recipes import build_config
-
-    words = words or []
-    recipes = [word for word in words if "=" not in word]
+def _split_words(words: list[str] | None) -> tuple[Path | None, list[str]]:
+    """The recipe, if there is one, and the key=value words."""
+    recipes = [word for word in words or [] if "=" not in word]
     if len(recipes) > 1:
         raise InputError(f"'{recipes[1]}': expected key=value, for example seed=1 (the recipe is {recipes[0]})")
-    config = build_config(Path(recipes[0]) if recipes else None, [word for word in words if "=" in word])
+    return Path(recipes[0]) if recipes else None, [word for word in words or [] if "=" in word]
 
+
+def _run(ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assignment], out: Path) -> None:
+    from lvd_evaluate import ranks
     from lvd_evaluate.benchmark import run_benchmark
     from lvd_evaluate.report import markdown_tables, write_report
     from lvd_evaluate.results import load_rows
 
-    rows = run_benchmark(ckpt, baselines or [], data, probes, out, config)
-    page = write_report(load_rows(out / "results.jsonl"), out)
-    typer.echo(f"{markdown_tables(rows)}\n\nresults: {out / 'results.jsonl'}\nreport: {page}")
+    with ranks.together():
+        rows = run_benchmark(ckpt, baselines, assignments, out)
+        if ranks.is_main():
+            page = write_report(load_rows(out / "results.jsonl"), out)
+            typer.echo(f"{markdown_tables(rows)}\n\nresults: {out / 'results.jsonl'}\nreport: {page}")
 
 
 def main() -> None:

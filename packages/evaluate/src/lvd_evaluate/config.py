@@ -10,6 +10,7 @@ from lvd_evaluate.errors import InputError
 PROTOCOLS = ("clean", "dinov2")
 METRICS = ("top1", "mean_class")
 PRECISIONS = ("float32", "bfloat16")
+SEGMENTATION_VARIANTS = ("linear", "multiscale")
 AUGMENT = ("auto", "true", "false")
 DEPTH_HEADS = ("lin.1", "lin.4", "dpt")
 DEPTH_REGIONS = ("none", "nyu", "kb")
@@ -61,7 +62,7 @@ class FeaturesConfig:
     precision: str = "float32"  # of the forward pass; bfloat16 = autocast, about twice as fast on recent hardware
     batch_size: int = 64  # images per forward pass; changes no number beyond rounding
     threads: int = 0  # that decode and resize; 0: one per core
-    shard_size: int = 4096  # images per shard: what a kill can cost
+    shard_size: int = 1024  # images per shard: what a kill can cost, and what processes share out
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "shard_size"):
@@ -182,6 +183,75 @@ class DepthConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentationSizes:
+    """How large images are and what of them a head sees; defaults of DINOv2's original ADE20k configs, linear head.
+
+    Protocol `clean` rounds `resize` and `crop` to whole patches (512 becomes 518 with patches of 14).
+    """
+
+    layers: int = 1  # patch tokens of the last n blocks, concatenated, each through the final norm
+    resize: int = 512  # pixels of the short side
+    crop: int = 512  # pixels of the square that the encoder sees, in training and as window at test
+    stride: int = 341  # pixels from window to window
+    scales: tuple[float, ...] = (0.5, 2.0)  # in training the short side is `resize` times a number drawn from here
+    ratios: tuple[float, ...] = (1.0,)  # at test, of `resize`; scores are averaged
+    flip: bool = False  # whether mirrored images are averaged in at test
+
+    def __post_init__(self) -> None:
+        for key in ("layers", "resize", "crop", "stride"):
+            _require_positive(f"segmentation sizes: {key}", getattr(self, key))
+        if self.stride > self.crop:
+            raise InputError(f"segmentation sizes: stride={self.stride} leaves gaps between windows of {self.crop}")
+        if len(self.scales) != 2 or not 0 < self.scales[0] <= self.scales[1]:
+            raise InputError(f"segmentation sizes: scales={list(self.scales)}: two factors above 0, smaller first")
+        if not self.ratios or min(self.ratios) <= 0:
+            raise InputError(f"segmentation sizes: ratios={list(self.ratios)}: at least one factor, each above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """Linear segmentation heads on frozen patch tokens; defaults of DINOv2's original configs unless said otherwise."""
+
+    variants: tuple[str, ...] = ("linear",)  # linear; multiscale: the paper's "+ms"
+    linear: SegmentationSizes = field(default_factory=SegmentationSizes)
+    multiscale: SegmentationSizes = field(
+        default_factory=lambda: SegmentationSizes(
+            layers=4, resize=640, crop=640, stride=320, scales=(1, 3), ratios=(1, 1.32, 1.73, 2.28, 3), flip=True
+        )
+    )
+    learning_rates: tuple[float, ...] = ()  # of AdamW; empty: 1e-4 3e-4 1e-3 (DINOv3's sweep) if clean, 1e-3 if dinov2
+    weight_decays: tuple[float, ...] = ()  # each with each rate; empty: 1e-4 1e-3 if clean, 1e-4 if dinov2
+    steps: int = 40_000  # updates
+    warmup: float = 0.0375  # share of the steps over which the rate rises: 1,500 of 40,000
+    batch_size: int = 16  # crops per update, over all processes: the norm and the heads see them all
+    max_share: float = 0.75  # of a crop's pixels in one class, where ten draws find such a crop
+    init_std: float = 0.01  # of the weights; biases start at 0
+    holdout: float = 0.1  # share of train that protocol `clean` chooses the head on; the heads never see it
+    precision: str = "float32"  # of the encoder's forward pass; bfloat16 = autocast
+    workers: int | None = None  # processes that decode and augment; null: one per core, at most 8; 0: this one
+    save_every: int = 500  # updates between saved states: what a kill can cost
+    pictures: int = 8  # of the first test images: image, truth and prediction side by side
+
+    def __post_init__(self) -> None:
+        if not self.variants or set(self.variants) - set(SEGMENTATION_VARIANTS):
+            raise InputError(f"segmentation.variants={list(self.variants)}: among {', '.join(SEGMENTATION_VARIANTS)}")
+        for key in ("steps", "batch_size", "save_every"):
+            _require_positive(f"segmentation.{key}", getattr(self, key))
+        if any(rate <= 0 for rate in self.learning_rates) or any(decay < 0 for decay in self.weight_decays):
+            raise InputError("segmentation: learning_rates must be above 0, weight_decays 0 or more")
+        if not 0 < self.holdout < 1:
+            raise InputError(f"segmentation.holdout={self.holdout}: a share of train between 0 and 1")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"segmentation.warmup={self.warmup}: a share of the steps, below 1")
+        if not 0 < self.max_share <= 1:
+            raise InputError(f"segmentation.max_share={self.max_share}: above 0, at most 1")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"segmentation.precision={self.precision}: choose one of {', '.join(PRECISIONS)}")
+        if (self.workers or 0) < 0 or self.pictures < 0:
+            raise InputError("segmentation: workers and pictures must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """All settings of one run."""
 
@@ -194,6 +264,7 @@ class EvaluateConfig:
     linear: LinearConfig = field(default_factory=LinearConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:

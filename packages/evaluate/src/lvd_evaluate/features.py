@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lvd_evaluate import ranks
 from lvd_evaluate.config import FeaturesConfig
 from lvd_evaluate.contracts import Encoder, Features, Split
 from lvd_evaluate.errors import InputError
@@ -34,20 +35,25 @@ logger = logging.getLogger(__name__)
 def extract_features(encoder: Encoder, split: Split, store: Path, config: FeaturesConfig) -> Features:
     """Open the stored features of (encoder, split), computing the shards that are missing.
 
+    Several processes take every world-size-th shard each and all open the whole; the store must be one folder to all.
+
     Raises:
         InputError: an image cannot be decoded, or the encoder gives values that are not finite.
     """
     identity = describe_pass(encoder, split, config)
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
     folder = store / key
-    publish_bytes(folder / "manifest.json", json.dumps(identity, indent=2).encode())
+    if ranks.is_main():
+        publish_bytes(folder / "manifest.json", json.dumps(identity, indent=2).encode())
     bounds = [(start, min(start + config.shard_size, len(split))) for start in range(0, len(split), config.shard_size)]
-    missing = [(start, stop) for start, stop in bounds if not _shard(folder, start, stop).is_dir()]
-    done = len(split) - sum(stop - start for start, stop in missing)
+    mine = [bounds[index] for index in ranks.my_rows(len(bounds))]
+    missing = [(start, stop) for start, stop in mine if not _shard(folder, start, stop).is_dir()]
+    todo, total = (sum(stop - start for start, stop in rows) for rows in (missing, mine))
     if missing:
-        with track(f"{encoder.name}, {split.name}", len(split), "images", done) as advance:
+        with track(f"{encoder.name}, {split.name}", total, "images", total - todo) as advance:
             for start, stop in missing:
                 _fill_shard(encoder, split, _shard(folder, start, stop), range(start, stop), config, advance)
+    ranks.wait()
     return _open_shards([_shard(folder, start, stop) for start, stop in bounds], split)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-# The mean over groups of the share of correct images: one group for top-1, one per class for the class mean.
-METRICS = ("top1", "mean_class")
+from lvd_evaluate.config import METRICS
 
 
 def groups_of(metric: str, labels: np.ndarray) -> np.ndarray:
-    """Group of each image, int64 [N]: all 0 for `top1`; for `mean_class` its class among those that occur."""
+    """Group of each image, int64 [N]: all 0 for `top1`; for `mean_class` its class among those that occur.
+
+    A metric is the mean over groups of the share of correct images: one group for top-1, one per class for the other.
+    """
+    assert metric in METRICS, metric
     if metric == "top1":
         return np.zeros(len(labels), dtype=np.int64)
-    assert metric == "mean_class", metric
     return np.unique(labels, return_inverse=True)[1]
 
 

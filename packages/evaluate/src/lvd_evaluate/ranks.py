@@ -7,6 +7,8 @@ learned on top is learned from everything by every process alike, which is why a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -16,18 +18,20 @@ from torch import Tensor
 Part = TypeVar("Part")
 
 
-def start() -> None:
-    """Join the other processes of this launch, if there are any; gloo where there is no CUDA."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+@contextmanager
+def together() -> Iterator[None]:
+    """Join the other processes of this launch, if there are any, for as long as the block lasts.
 
-        PartialState(cpu=not torch.cuda.is_available())
+    Backend and device are accelerate's choice: NCCL and one GPU each, gloo where there is none.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    from accelerate import PartialState
 
-
-def stop() -> None:
-    """Leave the group of processes."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    PartialState(cpu=not torch.cuda.is_available())
+    yield
+    dist.destroy_process_group()  # not after an error: the others are told by the launcher, and would not come here
 
 
 def rank() -> int:

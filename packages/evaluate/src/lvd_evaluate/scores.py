@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lvd_evaluate.config import METRICS
 from lvd_evaluate.contracts import Measurement, Outcome
-from lvd_evaluate.metrics import METRICS, group_accuracy, groups_of
+from lvd_evaluate.metrics import group_accuracy, groups_of
 from lvd_evaluate.publish import publish_bytes
 from lvd_evaluate.results import setting_name
 from lvd_evaluate.statistics import (
@@ -32,22 +33,24 @@ class Score:
     metric: str
     value: float
     interval: Interval
+    units: int  # images, clips or queries measured
     unit: str = ""
     higher_is_better: bool = True
 
 
 def score_outcome(outcome: Outcome, labels: np.ndarray, resamples: int, seed: int) -> list[Score]:
-    """Values and intervals of all that an outcome measures: top1 and mean_class of predictions, measurements as such."""
+    """Values and intervals of all that an outcome measures; predictions are measured as top1 and mean_class."""
     scores = []
     if outcome.predictions is not None:
         correct = outcome.predictions == labels
         for metric in METRICS:
             groups = groups_of(metric, labels)
             interval = accuracy_interval(correct, groups, resamples, seed)
-            scores.append(Score(metric, group_accuracy(correct, groups), interval))
+            scores.append(Score(metric, group_accuracy(correct, groups), interval, len(correct)))
     for found in outcome.measurements:
         interval = measurement_interval(found, resamples, seed)
-        scores.append(Score(found.metric, measurement_value(found), interval, found.unit, found.higher_is_better))
+        value, units = measurement_value(found), len(found.numerators)
+        scores.append(Score(found.metric, value, interval, units, found.unit, found.higher_is_better))
     return scores
 
 
