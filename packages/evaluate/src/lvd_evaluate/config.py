@@ -80,6 +80,7 @@ class KnnConfig:
     neighbours: tuple[int, ...] = (10, 20, 100, 200)  # values of k, one row each; those above n_train are dropped
     headline: int = 20  # the k that tables show; 20 is the field's convention, it is not chosen on any data
     temperature: float = 0.07  # weight of a neighbour = exp(cosine / temperature)
+    leave_one_out: bool = False  # one set of images, each classified by all others
 
     def __post_init__(self) -> None:
         if not self.neighbours or min(self.neighbours) < 1:
@@ -127,6 +128,49 @@ class LinearConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogisticConfig:
+    """Logistic regression with L2 penalty over a grid of C; defaults of DINOv2's released evaluation but for solving."""
+
+    min_log10_c: float = -6.0  # C weighs the summed cross-entropy against half the squared norm of the weights
+    max_log10_c: float = 5.0
+    num_c: int = 45  # values of C, evenly spaced in log10
+    tolerance: float = 1e-8  # estimated excess of the objective, as a share of it; ours: warm starts make it cheap
+    max_iterations: int = 1000  # per C
+    holdout: float = 0.1  # share of train that C is chosen on
+
+    def __post_init__(self) -> None:
+        if not -30 <= self.min_log10_c <= self.max_log10_c <= 30:
+            raise InputError(
+                f"logistic.min_log10_c={self.min_log10_c}, logistic.max_log10_c={self.max_log10_c}: "
+                "between -30 and 30, the smaller first"
+            )
+        for key in ("num_c", "max_iterations"):
+            _require_positive(f"logistic.{key}", getattr(self, key))
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"logistic.tolerance={self.tolerance}: above 0 and below 1")
+        if not 0 < self.holdout < 1:
+            raise InputError(f"logistic.holdout={self.holdout}: a share of train between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotConfig:
+    """What can be learned from a few train images of each class, drawn anew in each of several tries."""
+
+    per_class: tuple[int, ...] = (1, 5, 10)  # train images per class; ours, the released evaluation asks for the list
+    tries: int = 5  # draws whose results are averaged; ours, the released default is one
+    folds: int = 5  # that `logistic` chooses C on, at most; no more than there are images per class
+
+    def __post_init__(self) -> None:
+        if not self.per_class or min(self.per_class) < 1:
+            raise InputError(
+                f"few_shot.per_class={list(self.per_class)}: at least one number of images, each 1 or more"
+            )
+        _require_positive("few_shot.tries", self.tries)
+        if self.folds < 2:
+            raise InputError(f"few_shot.folds={self.folds}: 2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
     """Nearest images by cosine similarity, nothing learned (DINOv2, arXiv 2304.07193, 7.3)."""
 
@@ -153,14 +197,20 @@ class DepthConfig:
     clip: float = 35.0  # norm that a head's gradient is cut to
     gradient_weight: float = 0.0  # of the gradient loss; the released one is 0.5 of a term that is always 0
     region: str = "none"  # nyu: train images lose NYU's white border; kb: all lose all but KITTI's lower 352x1216
-    crop: tuple[int, ...] = ()  # height, width in pixels that are trained on; empty: 97 % of the first train image
+    crop: tuple[int, ...] = ()  # height, width in pixels trained on; empty: 97 % of the first train image
     short_side: int | None = None  # pixels that images (never truths) are resized to first; null: their own size
     eval_crop: str = "none"  # pixels that count: none, eigen (NYU) or garg (KITTI)
     holdout: float = 0.1  # share of train that protocol `clean` chooses the learning rate on
     save_every: int = 500  # steps: what a kill can cost
     pictures: int = 8  # test images drawn beside truth and prediction
+    precision: str = "float32"  # of the backbone's passes; bfloat16 = autocast
+    workers: int | None = None  # processes that decode and augment; null: one per core, 8 at most. Changes no number
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"depth.precision={self.precision}: choose one of {', '.join(PRECISIONS)}")
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"depth.workers={self.workers}: 0 (none beside the main process) or more")
         if not self.heads or not set(self.heads) <= set(DEPTH_HEADS):
             raise InputError(f"depth.heads={list(self.heads)}: one or more of {', '.join(DEPTH_HEADS)}")
         if not self.learning_rates or min(self.learning_rates) <= 0:
@@ -262,6 +312,8 @@ class EvaluateConfig:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
+    logistic: LogisticConfig = field(default_factory=LogisticConfig)
+    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
