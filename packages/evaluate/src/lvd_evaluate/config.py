@@ -129,7 +129,7 @@ class LinearConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticConfig:
-    """Logistic regression with L2 penalty over a grid of C; defaults of DINOv2's released evaluation but for solving."""
+    """L2-penalised logistic regression over a grid of C; defaults of DINOv2's released evaluation unless said."""
 
     min_log10_c: float = -6.0  # C weighs the summed cross-entropy against half the squared norm of the weights
     max_log10_c: float = 5.0
