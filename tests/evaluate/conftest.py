@@ -160,3 +160,69 @@ def draw_blobs(count, seed, layers=4, classes=4, noise=1.5):
 @pytest.fixture(scope="session")
 def blobs():
     return draw_blobs
+
+
+@pytest.fixture(scope="session")
+def make_row():
+    """Builds a row of results: make_row(spec, probe, value, **fields)."""
+    from lvd_evaluate.results import Row
+
+    def build(spec: str, probe: str, value: float | None, **fields):
+        ends = (None, None) if value is None else (value - 0.02, value + 0.02)
+        facts = {
+            "run": f"{spec}-{probe}",
+            "task": "birds",
+            "task_fingerprint": "f",
+            "protocol": "clean",
+            "procedure": f"{probe}-procedure",
+            "probe": probe,
+            "metric": "top1",
+            "model": spec,
+            "spec": spec,
+            "loader": "timm 1",
+            "weights_fingerprint": "0123456789abcdef",
+            "num_parameters": 1000,
+            "preprocessing": "short side 256",
+            "feature": "class token",
+            "n_train": 1000,
+            "n_test": 600,
+            "n_classes": 10,
+            "value": value,
+            "ci_low": ends[0],
+            "ci_high": ends[1],
+            "ci_method": "Wilson",
+            "probe_seconds": 1.0,
+            "images_per_second": 10.0,
+            "seed": 0,
+            "versions": {"torch": "2"},
+        }
+        return Row(**(facts | fields))
+
+    return build
+
+
+@pytest.fixture
+def make_comparison():
+    """Builds a comparison of a row: make_comparison(spec, delta, verdict)."""
+
+    def build(spec: str, delta: float, verdict: str):
+        ends = {"ci_low": delta - 0.03, "ci_high": delta + 0.03}
+        return {"baseline": spec, "spec": spec, "delta": delta, **ends, "p": 0.5, "verdict": verdict}
+
+    return build
+
+
+@pytest.fixture
+def report_rows(make_row, make_comparison):
+    """Ours beside pixels on two probes, and a baseline that could not be had."""
+    gone = {"baseline": "open_clip:X/y", "spec": "open_clip:X/y", "verdict": "unavailable", "reason": "no network"}
+    unavailable = {"status": "unavailable", "reason": "no network"}
+    return [
+        make_row("ours", "knn", 0.621, comparisons=[make_comparison("pixels", 0.3, "better"), gone]),
+        make_row("ours", "knn", 0.5, setting={"k": 10}, headline=False),
+        make_row("ours", "linear", 0.702, comparisons=[make_comparison("pixels", 0.01, "tie"), gone]),
+        make_row("pixels", "knn", 0.321),
+        make_row("pixels", "linear", 0.692),
+        make_row("open_clip:X/y", "knn", None, **unavailable),
+        make_row("open_clip:X/y", "linear", None, **unavailable),
+    ]
