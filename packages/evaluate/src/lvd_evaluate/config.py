@@ -12,6 +12,7 @@ METRICS = ("top1", "mean_class")
 PRECISIONS = ("float32", "bfloat16")
 SEGMENTATION_VARIANTS = ("linear", "multiscale")
 AUGMENT = ("auto", "true", "false")
+COMBINE = ("average", "concatenate")
 DEPTH_HEADS = ("lin.1", "lin.4", "dpt")
 DEPTH_REGIONS = ("none", "nyu", "kb")
 DEPTH_CROPS = ("none", "eigen", "garg")
@@ -26,6 +27,7 @@ class DataConfig:
     metric: str = "top1"  # classification: what tables show, top1 or mean_class (the mean over classes)
     name: str | None = None  # the task's name in the results; null: the folder's or hub id's own
     image_size: int | None = None  # pixels after the centre crop; null: what each encoder's own config says
+    crop_ratio: float = 0.875  # crop over the short side before it, 224 of 256; 1 in the paper's logistic regression
     limit_train: int | None = None  # first n images only; null: all. Retrieval: of the database
     limit_test: int | None = None  # retrieval: of the queries
     id: str = "id"  # retrieval: column of the database's ids; without it an image's id is its row number, from 0
@@ -34,6 +36,7 @@ class DataConfig:
     junk: str = "junk"  # neither right nor wrong: taken out of the ranking
     box: str | None = "box"  # retrieval: column of the query's box, x0 y0 x1 y1 in pixels, cut out; null: whole image
 
+    clip: str = "frames"  # video: column of the clips, a list of images or an encoded video each
     mask: str = "mask"  # segmentation: column (or folder beside images/) of the masks, a class number per pixel
     void: int = 255  # number of pixels that do not count
     zero_label_is_void: bool = False  # ADE20k: 0 does not count either, 1 is the first class
@@ -45,6 +48,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         for key in ("image_size", "limit_train", "limit_test"):
             _require_positive(f"data.{key}", getattr(self, key))
+        if not 0 < self.crop_ratio <= 1:
+            raise InputError(f"data.crop_ratio={self.crop_ratio}: above 0 and at most 1")
         if self.metric not in METRICS:
             raise InputError(f"data.metric={self.metric}: choose one of {', '.join(METRICS)}")
         if self.image == self.label:
@@ -302,6 +307,19 @@ class SegmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Classification of clips by the linear grid (DINOv2, arXiv 2304.07193, 7.2): the rest is `linear`'s."""
+
+    frames: int = 8  # evenly spaced ones of each clip, as in the paper
+    combine: str = "average"  # features of a clip's frames: average (Kinetics-400, UCF101) or concatenate (SSv2)
+
+    def __post_init__(self) -> None:
+        _require_positive("video.frames", self.frames)
+        if self.combine not in COMBINE:
+            raise InputError(f"video.combine={self.combine}: choose one of {', '.join(COMBINE)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """All settings of one run."""
 
@@ -312,6 +330,7 @@ class EvaluateConfig:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
     logistic: LogisticConfig = field(default_factory=LogisticConfig)
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)

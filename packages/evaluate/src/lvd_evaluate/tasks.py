@@ -38,12 +38,12 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
         name: open_table(source, name, columns, limit=limits[name], must_name=one_source)
         for name, source in sources.items()
     }
-    classes, labels = _index_labels(tables, config)
+    classes, labels = index_labels(tables, config)
     splits = {
         name: _build_split(name, table, labels[name], config, local=Path(sources[name]).exists())
         for name, table in tables.items()
     }
-    _require_unseen(splits["train"], splits["test"])
+    require_unseen(splits["train"], splits["test"])
     task = Task(config.name or task_name(data), classes, splits["train"], splits["test"])
     logger.info(
         "task %s: %d train, %d test images, %d classes", task.name, len(task.train), len(task.test), len(classes)
@@ -51,8 +51,12 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
     return task
 
 
-def _require_unseen(train: Split, test: Split) -> None:
-    """Refuse to test on the train images themselves; say how many test images train holds too."""
+def require_unseen(train: Split, test: Split) -> None:
+    """Refuse to test on the train images themselves; say how many test images train holds too.
+
+    Raises:
+        InputError: both splits hold the very same images.
+    """
     shared = int(np.isin(test.ids, train.ids).sum())
     if shared == len(test) and set(train.ids) == set(test.ids):
         raise InputError("--data: train and test hold the very same images; give --data train=PATH --data test=PATH")
@@ -60,7 +64,12 @@ def _require_unseen(train: Split, test: Split) -> None:
         logger.warning("%d of %d test images are in train too: the numbers flatter every model", shared, len(test))
 
 
-def _index_labels(tables: dict[str, Any], config: DataConfig) -> tuple[list[str], dict[str, np.ndarray]]:
+def index_labels(tables: dict[str, Any], config: DataConfig) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Classes as train names or holds them, and the labels of both tables as their numbers.
+
+    Raises:
+        InputError: a label is missing, is neither name nor integer, or is one of test that train does not have.
+    """
     values = {name: _label_values(table, config.label, name) for name, table in tables.items()}
     feature = tables["train"].features[config.label]
     classes = list(getattr(feature, "names", None) or sorted(set(values["train"])))
