@@ -51,6 +51,9 @@ def test_the_audit_names_loader_size_and_statistics(run_folder, caplog):
         f"{encoder.num_parameters:,}",
         "short side 32",
         "28",
+        "1 + 2 + 2x2 = 7 tokens",
+        "5 layers",
+        "tensors loaded, 0 ignored",
     ):
         assert part in line
     assert "mean 0.4 0.5 0.6, std 0.2 0.25 0.3" in line

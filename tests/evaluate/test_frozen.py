@@ -13,6 +13,7 @@ def _encoder(module=None, **changes):
         "loader": "loader",
         "feature": "feature",
         "architecture": {},
+        "weights": "no weights",
         "image_size": 28,
         "patch_size": 14,
         "mean": (0.5, 0.4, 0.3),

@@ -32,6 +32,7 @@ class FrozenEncoder:
         loader: str,
         feature: str,
         architecture: Mapping[str, Any],
+        weights: str,
         image_size: int,
         patch_size: int | None,
         mean: tuple[float, ...],
@@ -40,13 +41,16 @@ class FrozenEncoder:
         device: torch.device,
         resize: Callable[[int, int], tuple[nn.Module, ReadTokens]] | None = None,
     ) -> None:
-        """`resize(height, width)` gives module and reader for other sizes, where the library fixes the size at load."""
+        """See contracts.Encoder; `weights` says how many tensors were loaded or drawn, for the audit.
+
+        `resize(height, width)` gives module and reader for other sizes, where the library fixes the size at load.
+        """
         if patch_size and image_size % patch_size:
             raise InputError(
                 f"{spec}: image size {image_size} is no multiple of the patch size {patch_size}; "
                 f"give data.image_size={max(round(image_size / patch_size), 1) * patch_size}"
             )
-        self.spec, self.name, self.loader, self.feature = spec, name, loader, feature
+        self.spec, self.name, self.loader, self.feature, self.weights = spec, name, loader, feature, weights
         self.image_size, self.resize_size = image_size, round(image_size * RESIZE_RATIO)
         self.patch_size, self.mean, self.std, self.num_layers = patch_size, mean, std, num_layers
         self.num_parameters = sum(parameter.numel() for parameter in module.parameters())

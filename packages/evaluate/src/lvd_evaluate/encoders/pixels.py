@@ -25,6 +25,7 @@ class PixelEncoder:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     num_layers = 1
     num_parameters = 0
+    weights = "no weights"
 
     def __init__(self, spec: str, size: int, device: torch.device) -> None:
         self.spec, self.name = spec, f"raw pixels {size}x{size}"

@@ -50,7 +50,10 @@ def load_transformers(
             f"{spec}: model type {config.model_type} is not known here (known: {', '.join(FAMILIES)}); "
             "timm: or open_clip: may open the same weights"
         )
-    module = _draw_weights(config, seed) if seed is not None else _load_weights(spec, source)
+    if seed is None:
+        module, weights = _load_weights(spec, source)
+    else:
+        module, weights = _draw_weights(config, seed), f"drawn with seed {seed}"
     norm, arguments = FAMILIES[config.model_type]
     num_prefix = 1 + getattr(config, "num_register_tokens", 0)
     patch_size = _side(config.patch_size)
@@ -72,6 +75,7 @@ def load_transformers(
         loader=f"transformers {transformers.__version__} {type(module).__name__}",
         feature=f"class token after the final norm, {config.hidden_size} values",
         architecture={key: value for key, value in config.to_diff_dict().items() if key != "transformers_version"},
+        weights=weights,
         image_size=image_size or _side(size),
         patch_size=patch_size,
         mean=tuple(processor["image_mean"]),
@@ -87,7 +91,7 @@ def split_tokens(tokens: Tensor, num_prefix: int, grid: tuple[int, int]) -> Toke
     return Tokens(cls=tokens[:, 0], registers=tokens[:, 1:num_prefix], patches=patches)
 
 
-def _load_weights(spec: str, source: str) -> nn.Module:
+def _load_weights(spec: str, source: str) -> tuple[nn.Module, str]:
     from transformers import AutoModel
 
     with loading(spec):
@@ -98,7 +102,7 @@ def _load_weights(spec: str, source: str) -> nn.Module:
             raise InputError(
                 f"{spec}: {len(names)} {kind.replace('_', ' ')}, the first is {names[0]}: weights and config disagree"
             )
-    return module
+    return module, f"{len(module.state_dict())} tensors loaded, {len(report['unexpected_keys'])} ignored"
 
 
 def _draw_weights(config: Any, seed: int) -> nn.Module:

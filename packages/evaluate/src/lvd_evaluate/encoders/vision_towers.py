@@ -42,9 +42,9 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
         twin = deepcopy(module)
         with loading(spec):
             twin.set_input_size((height, width))
-        return twin, _timm_reader(twin, has_blocks)
+        return twin, timm_reader(twin, has_blocks)
 
-    sized, read_tokens = module, _timm_reader(module, has_blocks)
+    sized, read_tokens = module, timm_reader(module, has_blocks)
     if image_size and image_size != native and not any_size:
         sized, read_tokens = resize(image_size, image_size)
     return FrozenEncoder(
@@ -55,6 +55,7 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
         loader=f"timm {timm.__version__}",
         feature=_feature(getattr(module, "num_prefix_tokens", 0) > 0, module.num_features),
         architecture={"timm": name, "class": type(module).__name__},
+        weights=f"{len(module.state_dict())} tensors loaded strictly",
         image_size=image_size or native,
         patch_size=module.patch_embed.patch_size[0] if has_blocks else None,
         mean=tuple(config["mean"]),
@@ -104,6 +105,7 @@ def load_open_clip(spec: str, rest: str, *, image_size: int | None, device: torc
         loader=f"open_clip {open_clip.__version__}",
         feature=_feature(has_prefix, probe["image_intermediates"][-1].shape[1]) + ", before the projection",
         architecture={"open_clip": open_clip.get_model_config(name)},
+        weights=f"{len(visual.state_dict())} tensors loaded strictly, text tower left out",
         image_size=native,
         patch_size=patch_size[0] if patch_size else None,
         mean=tuple(visual.preprocess_cfg["mean"]),
@@ -125,7 +127,8 @@ def _create_timm(name: str, overlay: dict[str, Any] | None) -> Any:
         return timm.create_model(name, **settings)
 
 
-def _timm_reader(module: Any, has_blocks: bool) -> ReadTokens:
+def timm_reader(module: Any, has_blocks: bool) -> ReadTokens:
+    """Tokens through timm's `forward_intermediates`; a network without blocks has one layer, its last map."""
     with_prefix = {"return_prefix_tokens": True} if getattr(module, "num_prefix_tokens", 0) else {}
 
     def read_tokens(pixels: Tensor, layers: Sequence[int], normed: bool) -> list[Tokens]:
