@@ -133,10 +133,16 @@ class EncoderShelf:
 
     def __call__(self, config: EvaluateConfig) -> Encoder:
         """Open it, or take what is open already."""
-        wanted = (config.data.image_size, config.seed, config.features.device)
+        data, device = config.data, config.features.device
+        wanted = (data.image_size, data.crop_ratio, config.seed, device)
         if wanted not in self._opened:
-            size, seed, device = wanted
-            self._opened[wanted] = load_encoder(self.spec, image_size=size, seed=seed, device=find_device(device))
+            self._opened[wanted] = load_encoder(
+                self.spec,
+                image_size=data.image_size,
+                crop_ratio=data.crop_ratio,
+                seed=config.seed,
+                device=find_device(device),
+            )
         return self._opened[wanted]
 
 

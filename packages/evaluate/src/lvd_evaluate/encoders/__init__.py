@@ -33,12 +33,15 @@ def nearest_openclip(num_parameters: int) -> str:
     return OPENCLIP[min(OPENCLIP, key=lambda size: abs(size - num_parameters))]
 
 
-def load_encoder(spec: str, *, image_size: int | None, seed: int, device: torch.device) -> Encoder:
+def load_encoder(
+    spec: str, *, image_size: int | None, crop_ratio: float = 0.875, seed: int, device: torch.device
+) -> Encoder:
     """Build the encoder that a SPEC names, frozen, in eval mode, on `device`, and print what was loaded.
 
     Args:
         spec: see WAYS.
         image_size: pixels after the centre crop; None takes what the checkpoint's own config says.
+        crop_ratio: side of the centre crop over the short side before it.
         seed: of the weights of `untrained:` specs.
         device: where the forward pass runs.
 
@@ -67,6 +70,8 @@ def load_encoder(spec: str, *, image_size: int | None, seed: int, device: torch.
         encoder = _open_path(spec, rest, **settings, seed=seed)
     else:
         encoder = _open_path(spec, spec.removeprefix("dinov2:"), **settings)
+    if kind != "pixels":  # whose image is the whole one
+        encoder.resize_size = round(encoder.image_size / crop_ratio)
     logger.info("%s: %s", encoder.name, describe(encoder))
     return encoder
 
