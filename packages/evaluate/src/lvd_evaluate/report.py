@@ -78,7 +78,8 @@ def _section(table: Table, rows: Sequence[Row], folder: Path, album: PictureAlbu
         "table": table,
         "header": header,
         "lines": lines,
-        "figures": [*draw_bars(table), *draw_curves(measured)],
+        "figures": draw_bars(table),
+        "curves": draw_curves(measured),
         "class_figures": [
             {
                 "title": f"{found.column.title}: {table.name(table.ours)} minus {found.baseline}",

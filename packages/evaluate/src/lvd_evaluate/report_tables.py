@@ -38,13 +38,9 @@ class Column:
     metric: str
     asked: str  # JSON of the settings that the user or the probe fixed
     title: str
+    label: str  # the title without its metric
     unit: str = ""
     higher_is_better: bool = True
-
-    @property
-    def short(self) -> str:
-        """The title without its metric."""
-        return self.title.replace(f" {METRICS.get(self.metric, self.metric)}", "", 1)
 
 
 @dataclass
@@ -137,12 +133,13 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     for place in sorted(found, key=lambda place: order.index(place[0]) if place[0] in order else len(order)):
         row = found[place]
         siblings = [asked_settings(other) for key, other in found.items() if key[0] == row.probe]
-        title = f"{PROBES.get(row.probe, (row.probe,))[0]} {METRICS.get(row.metric, row.metric)}"
-        parts = [title, *_what_differs(asked_settings(row), siblings)]
+        probe, unlike = PROBES.get(row.probe, (row.probe,))[0], _what_differs(asked_settings(row), siblings)
+        parts = [f"{probe} {METRICS.get(row.metric, row.metric)}", *unlike]
+        label = ", ".join([probe, *unlike])
         parts += [f"n = {row.n_test:,}"] if len(counts) > 1 else []
         parts += [row.unit] if row.unit not in ("", "1") else []
         parts += [] if row.higher_is_better else ["lower is better"]
-        columns.append(Column(*place, ", ".join(parts), row.unit, row.higher_is_better))
+        columns.append(Column(*place, ", ".join(parts), label, row.unit, row.higher_is_better))
     return columns
 
 
@@ -189,7 +186,7 @@ def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
     header = ["model"]
     for column in table.columns:
         header += [f"{column.title} (95 %)"] + ([f"{column.title}, published"] if column in published else [])
-    header += [f"difference, {column.short}" for column in table.columns if compared]
+    header += [f"difference, {column.label}" for column in table.columns if compared]
     lines = []
     for spec, found in table.lines.items():
         cells = [table.name(spec)]
