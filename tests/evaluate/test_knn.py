@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
+from lvd_evaluate import neighbours
 from lvd_evaluate.config import KnnConfig
 from lvd_evaluate.contracts import Features
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.probes import knn
-from lvd_evaluate.probes.knn import evaluate_knn, nearest, vote
+from lvd_evaluate.neighbours import nearest, vote
+from lvd_evaluate.probes.knn import evaluate_knn
 
 CPU = torch.device("cpu")
 
@@ -36,7 +37,7 @@ def test_predictions_equal_scikit_learn_on_random_features(seed, k, temperature)
     centres = generator.normal(size=(6, 12))
     labels = [generator.integers(0, 6, count) for count in (80, 40)]
     train, test = (_features(centres[part] + generator.normal(size=(len(part), 12)), part) for part in labels)
-    similarity, index = nearest(*(knn._unit(part.cls[:, -1]) for part in (test, train)), k, CPU)
+    similarity, index = nearest(*(neighbours.unit(part.cls[:, -1]) for part in (test, train)), k, CPU)
     (predictions,) = vote(similarity, train.labels[index], [k], 6, temperature)
     assert np.array_equal(predictions.numpy(), _oracle(train, test, k, temperature))
 
@@ -58,10 +59,10 @@ def test_predictions_equal_scikit_learn_on_features_of_images(corpus, run_folder
 
 def test_chunks_change_nothing(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    queries, gallery = (knn._unit(torch.randn(count, 16, generator=generator)) for count in (50, 300))
+    queries, gallery = (neighbours.unit(torch.randn(count, 16, generator=generator)) for count in (50, 300))
     whole = nearest(queries, gallery, 20, CPU)
-    monkeypatch.setattr(knn, "QUERY_CHUNK", 7)
-    monkeypatch.setattr(knn, "TRAIN_CHUNK", 11)  # smaller than k
+    monkeypatch.setattr(neighbours, "QUERY_CHUNK", 7)
+    monkeypatch.setattr(neighbours, "TRAIN_CHUNK", 11)  # smaller than k
     pieces = nearest(queries, gallery, 20, CPU)
     exact = queries.double() @ gallery.double().T
     assert torch.allclose(whole[0], pieces[0], atol=1e-6)
