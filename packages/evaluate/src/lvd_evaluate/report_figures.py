@@ -136,8 +136,10 @@ def _svg(figure: Figure, salt: str) -> str:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.StringIO()
-    settings = {"svg.hashsalt": salt, "svg.fonttype": "none", "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none", "font.family": "sans-serif"}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "Glyph")  # the text stays text: the reader's own fonts draw it
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
