@@ -142,7 +142,7 @@ def load_dense_task(data: Sequence[str], config: DataConfig, kind: str) -> Dense
     """
     sources = find_sources(data)
     files = {
-        name: _open_files(source, name, config, TARGETS[kind], must_name=sources["train"] == sources["test"])
+        name: open_files(source, name, config, TARGETS[kind], must_name=sources["train"] == sources["test"])
         for name, source in sources.items()
     }
     target: ReadMask | ReadDepth
@@ -164,7 +164,19 @@ def load_dense_task(data: Sequence[str], config: DataConfig, kind: str) -> Dense
     return task
 
 
-def _open_files(source: str, name: str, config: DataConfig, key: str, *, must_name: bool) -> Files:
+def open_files(source: str, name: str, config: DataConfig, key: str, *, must_name: bool) -> Files:
+    """The rows of a split: a table's, or pairs of files from images/ and masks/ or depth/.
+
+    Args:
+        source: path or hub id.
+        name: train or test.
+        config: columns, limits, scale of depth.
+        key: setting below `data.` that names the column of targets, of TARGETS.
+        must_name: whether the source must have a split of that name.
+
+    Raises:
+        InputError: it cannot be opened, lacks the split or a column, or files have no partner.
+    """
     folder, limit, column = Path(source), getattr(config, f"limit_{name}"), getattr(config, key)
     if (folder / "images").is_dir() and (folder / FOLDERS[key]).is_dir():
         if must_name:
