@@ -16,7 +16,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 @pytest.fixture(autouse=True)
 def forget_choices():
-    for cached in (choose_kernel, attention._say_missing, attention._block_diagonal_mask):
+    for cached in (attention.has_xformers, attention._say_missing, attention._block_diagonal_mask):
         cached.cache_clear()
 
 

@@ -33,3 +33,9 @@ def test_gradient_accumulation_is_refused(tiny, monkeypatch):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
     with pytest.raises(InputError, match="gradient accumulation"):
         build_accelerator(tiny())
+
+
+def test_compiling_by_the_launcher_is_refused_for_the_recipes(tiny, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+    with pytest.raises(InputError, match=r"model\.compile=true"):
+        build_accelerator(tiny())

@@ -26,8 +26,18 @@ LAUNCH = ROOT / "packages/pretrain/launch"
 COMMON = ("optim.steps=6", "save.every=3", "model.drop_path=0.0", "loss.koleo=0", "optim.base_lr=0.05")
 
 
+# All of torch.compile but g++, which takes minutes for the pieces between FSDP's hooks.
+WITHOUT_MACHINE_CODE = """
+import functools, torch
+torch.compile = functools.partial(torch.compile, backend="aot_eager")
+from lvd_pretrain.cli import main
+main()
+"""
+
+
 def start(config, sharded: bool, folder: Path) -> list[subprocess.Popen]:
     """Two ranks as a launcher would start them."""
+    program = ["-c", WITHOUT_MACHINE_CODE] if config.model.compile else ["-m", "lvd_pretrain"]
     recipe = folder / f"{Path(config.out).name}.yaml"
     OmegaConf.save(OmegaConf.create(config.to_dict()), recipe)
     with socket.socket() as free:
@@ -39,7 +49,7 @@ def start(config, sharded: bool, folder: Path) -> list[subprocess.Popen]:
         common |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "lvd_pretrain", str(recipe)],
+            [sys.executable, *program, str(recipe)],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
@@ -123,7 +133,8 @@ def test_one_process_ddp_and_fsdp2_are_one_run(tiny, tmp_path):
 def test_two_sharded_ranks_in_bf16_with_every_option_equal_ddp(tiny, tmp_path):
     """KoLeo and stochastic depth are each rank's own, and the same however weights are kept."""
     options = ("optim.steps=3", "precision=bf16", "model.drop_path=0.3", "teacher.centering=ema", "optim.batch_size=4")
-    sharded = tiny(*options, "optim.activation_checkpointing=true", f"out={tmp_path / 'sharded'}")
+    every = ("optim.activation_checkpointing=true", "model.compile=true")
+    sharded = tiny(*options, *every, f"out={tmp_path / 'sharded'}")
     whole = tiny(*options, f"out={tmp_path / 'whole'}")
     finish(start(sharded, True, tmp_path))
     finish(start(whole, False, tmp_path))

@@ -51,6 +51,7 @@ def check_attention(name: str) -> None:
         raise InputError("model.attention=xformers: the package xformers is not installed: install it, or take auto")
 
 
+@lru_cache(maxsize=1)
 def has_xformers() -> bool:
     """Whether the package is installed."""
     return importlib.util.find_spec("xformers") is not None
@@ -76,7 +77,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, 
     return _sdpa(query, key, value, layout)
 
 
-@lru_cache(maxsize=64)
+@torch.compiler.assume_constant_result  # a compiled block asks when it is compiled, not when it runs
 def choose_kernel(name: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     """The kernel for such tokens; says so, once, when `auto` misses xformers."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
@@ -97,6 +98,7 @@ def _say_missing() -> None:
         print("pretrain: xformers is not installed: attention runs in torch.nn.attention.varlen", file=sys.stderr)
 
 
+@torch.compiler.disable  # a compiled block ends before this call and goes on after it: the kernel is compiled already
 def _xformers(query: Tensor, key: Tensor, value: Tensor, layout: tuple[Run, ...]) -> Tensor:
     """One memory-efficient attention call, the samples as blocks of a block-diagonal mask."""
     from xformers.ops import memory_efficient_attention
@@ -113,6 +115,7 @@ def _block_diagonal_mask(layout: tuple[Run, ...], device: torch.device) -> Any:
     return BlockDiagonalMask.from_seqlens([run.length for run in layout for _ in range(run.samples)], device=device)
 
 
+@torch.compiler.disable
 def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: tuple[Run, ...]) -> Tensor:
     """One variable-length flash-attention call of PyTorch's own."""
     from torch.nn.attention.varlen import varlen_attn

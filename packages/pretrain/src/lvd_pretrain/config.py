@@ -77,6 +77,7 @@ class ModelConfig:
     layerscale: float = 1e-5  # initial value of LayerScale's gamma
     init_std: float | None = 0.02  # of every Linear, heads included; null: 1 / sqrt(inputs), for narrow networks
     attention: str = "auto"  # kernel: "xformers", "varlen", "sdpa"; "auto": the first of them that runs here
+    compile: bool = False  # blocks through torch.compile: minutes at the start, faster steps on a GPU
     drop_path: float = 0.3  # rate in every block (uniform); 0.4 in the long recipes
     pos_embed_offset: float = 0.0  # released models without registers: 0.1 (see vit.py); 0 resizes by size
     pos_embed_antialias: bool = True  # as the released register models and their Hugging Face class do

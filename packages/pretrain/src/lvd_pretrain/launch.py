@@ -11,7 +11,12 @@ import os
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    DynamoBackend,
+    FullyShardedDataParallelPlugin,
+)
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -51,6 +56,8 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
         raise InputError(f"FSDP was asked for, but Accelerate runs {accelerator.distributed_type.value} here")
     if accelerator.gradient_accumulation_steps != 1:
         raise InputError("gradient accumulation was asked for, and this version does not accumulate: launch without it")
+    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise InputError("the launch sets dynamo_backend: launch without it and set model.compile=true in the recipe")
     return accelerator
 
 

@@ -17,6 +17,7 @@ FREE = (
     "data.workers",
     "data.path",
     "model.attention",
+    "model.compile",
     "loss.fused",
     "optim.batch_size",
     "optim.activation_checkpointing",

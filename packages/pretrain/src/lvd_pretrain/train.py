@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from lvd_pretrain.augment import Photometry
 from lvd_pretrain.checkpoint import load_checkpoint, newest_checkpoint, prune_checkpoints, read_state, save_checkpoint
+from lvd_pretrain.compilation import compile_blocks
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.data import Batch, build_loader, open_source, source_facts
 from lvd_pretrain.distillation import build_method
@@ -56,6 +57,8 @@ def pretrain(config: PretrainConfig) -> Path:
     for module in method.student.modules():
         if isinstance(module, Block):
             module.checkpointing = config.optim.activation_checkpointing
+    if config.model.compile:
+        compile_blocks(method, accelerator.device)
     shard_blocks(accelerator, method, config.precision)
     model, optimizer = prepare(accelerator, method, build_optimizer(method.student, config.model.dims[1], config.optim))
     schedules = Schedules(config, facts["global_batch"])

@@ -118,12 +118,17 @@ class Block(nn.Module):
         self.ls2 = LayerScale(width, config.layerscale)
         self.drop_path = config.drop_path
         self.checkpointing = False  # keep only the input for the backward pass, compute the rest again there
+        self.branches: Callable[[Tensor, Layout], Tensor] = self._branches
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """[T, D] -> [T, D]."""
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._branches, x, layout, use_reentrant=False)
-        return self._branches(x, layout)
+            return checkpoint(self.branches, x, layout, use_reentrant=False)
+        return self.branches(x, layout)
+
+    def compile_branches(self) -> None:
+        """Let torch.compile make machine code of both branches, for each layout that comes; names stay as they are."""
+        self.branches = torch.compile(self._branches, dynamic=False)
 
     def _branches(self, x: Tensor, layout: Layout) -> Tensor:
         x = self._add(x, layout, self._attend)
@@ -139,7 +144,8 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0:
             return x + branch(x, layout)
         rows, kept, scale = sample_rows(layout, self.drop_path, x.device)
-        return x.index_add(0, rows, (branch(x[rows], kept) * scale).to(x.dtype))
+        update = (branch(x[rows], kept) * scale).to(x.dtype)
+        return x.index_add(0, rows, update)
 
 
 def sample_rows(layout: Layout, rate: float, device: torch.device) -> tuple[Tensor, list[Run], Tensor]:
