@@ -13,6 +13,8 @@ PRECISIONS = ("float32", "bfloat16")
 SEGMENTATION_VARIANTS = ("linear", "multiscale")
 AUGMENT = ("auto", "true", "false")
 COMBINE = ("average", "concatenate")
+ROBUSTNESS_HEADS = ("linear", "knn")
+CORRUPTIONS = ("noise", "blur", "contrast", "jpeg")
 DEPTH_HEADS = ("lin.1", "lin.4", "dpt")
 DEPTH_REGIONS = ("none", "nyu", "kb")
 DEPTH_CROPS = ("none", "eigen", "garg")
@@ -320,6 +322,43 @@ class VideoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RobustnessConfig:
+    """Further test sets, `--data NAME=PATH`, read by the heads of the base task: the rest is `linear`'s and `knn`'s."""
+
+    heads: tuple[str, ...] = ("linear", "knn")
+    restrict: bool = True  # only classes that occur in a set may be answered (ImageNet-A, -R, ObjectNet)
+    corruption: str = "corruption"  # columns that make a set one of corruptions: name, severity 1 to 5
+    severity: str = "severity"
+    corruptions: tuple[str, ...] = ()  # made of the base test images, each at five severities: noise, blur, contrast,
+    # jpeg; a pass over test for each of the twenty
+
+    def __post_init__(self) -> None:
+        for key, known in (("heads", ROBUSTNESS_HEADS), ("corruptions", CORRUPTIONS)):
+            unknown = sorted(set(getattr(self, key)) - set(known))
+            if unknown:
+                raise InputError(f"robustness.{key}: no {unknown[0]}; choose among {', '.join(known)}")
+        if not self.heads:
+            raise InputError(f"robustness.heads is empty: give {' or '.join(ROBUSTNESS_HEADS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualizeConfig:
+    """Pictures of patch tokens."""
+
+    image_size: int = 448  # pixels of the short side as the network sees it: 32 patches of 14, 28 of 16
+    height: int = 320  # pixels of a panel
+    columns: int = 7  # panels side by side in a picture of attention
+    matches: int = 24  # lines between two images at most
+    distance: float = 2.0  # patches between two lines' ends, so that they spread over the parts
+
+    def __post_init__(self) -> None:
+        for key in ("image_size", "height", "columns", "matches"):
+            _require_positive(f"visualize.{key}", getattr(self, key))
+        if self.distance < 0:
+            raise InputError(f"visualize.distance={self.distance}: 0 or more patches")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """All settings of one run."""
 
@@ -331,11 +370,13 @@ class EvaluateConfig:
     knn: KnnConfig = field(default_factory=KnnConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
     video: VideoConfig = field(default_factory=VideoConfig)
+    robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
     logistic: LogisticConfig = field(default_factory=LogisticConfig)
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    visualize: VisualizeConfig = field(default_factory=VisualizeConfig)
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:

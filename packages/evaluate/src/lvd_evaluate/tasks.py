@@ -40,7 +40,14 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
     }
     classes, labels = index_labels(tables, config)
     splits = {
-        name: _build_split(name, table, labels[name], config, local=Path(sources[name]).exists())
+        name: build_split(
+            name,
+            table,
+            labels[name],
+            config.image,
+            local=Path(sources[name]).exists(),
+            limited=limits[name] is not None,
+        )
         for name, table in tables.items()
     }
     require_unseen(splits["train"], splits["test"])
@@ -104,9 +111,23 @@ def _label_values(table: Any, column: str, split: str) -> list[Any]:
     return values
 
 
-def _build_split(name: str, table: Any, labels: np.ndarray, config: DataConfig, *, local: bool) -> Split:
+def build_split(name: str, table: Any, labels: np.ndarray, column: str, *, local: bool, limited: bool = False) -> Split:
+    """The images of a table's column with their labels, int64 [N], hashed.
+
+    Args:
+        name: for messages.
+        table: a `datasets.Dataset` with undecoded images.
+        labels: of its rows.
+        column: that holds the images.
+        local: whether the table may name files of this machine.
+        limited: whether the user asked for the first n only.
+
+    Raises:
+        InputError: a row holds no image, or names a file that cannot be read.
+    """
+
     def read(start: int, stop: int) -> list[bytes]:
-        cells = table[start:stop][config.image]
+        cells = table[start:stop][column]
         return [read_cell(cell, f"{name} row {row}", local=local) for row, cell in enumerate(cells, start)]
 
     ids = np.array(
@@ -117,4 +138,4 @@ def _build_split(name: str, table: Any, labels: np.ndarray, config: DataConfig, 
         ]
     )
     digest = hashlib.sha256("".join(ids).encode() + labels.tobytes()).hexdigest()
-    return Split(name, read, labels, ids, digest[:16], limited=getattr(config, f"limit_{name}") is not None)
+    return Split(name, read, labels, ids, digest[:16], limited)
