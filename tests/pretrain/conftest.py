@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def tiny(images: Path, tmp_path: Path) -> Callable[..., PretrainConfig]:
-    """`tiny("optim.steps=3", ...)`: a configuration over the rendered images."""
+@pytest.fixture(scope="session")
+def tiny_at(images: Path) -> Callable[..., PretrainConfig]:
+    """`tiny_at(out, "optim.steps=3", ...)`: a configuration over the rendered images."""
 
-    def build(*overrides: str) -> PretrainConfig:
-        return build_config(None, [*TINY, f"data.path={images}", f"out={tmp_path / 'run'}", *overrides])
+    def build(out: Path, *overrides: str) -> PretrainConfig:
+        return build_config(None, [*TINY, f"data.path={images}", f"out={out}", *overrides])
 
     return build
+
+
+@pytest.fixture
+def tiny(tiny_at: Callable[..., PretrainConfig], tmp_path: Path) -> Callable[..., PretrainConfig]:
+    """`tiny("optim.steps=3", ...)`: the same in this test's own folder."""
+    return partial(tiny_at, tmp_path / "run")

@@ -1,7 +1,7 @@
 """`torch.compile` for the blocks of student and teacher, where nearly all of the time goes.
 
-A block is compiled as one function of static shapes, and all blocks share the machine code of the first: its cost is
-the same for any depth. Modules and parameters keep their names, so checkpoints do not know of it. Stochastic depth needs no
+A block is compiled as one function of static shapes, and all blocks share the machine code of the first: any depth
+costs the same. Modules and parameters keep their names, so checkpoints do not know of it. Stochastic depth needs no
 break: its rows are drawn by the same generator, in the same order, as without compiling. Breaks are where the packed
 kernels of attention.py are called and, under FSDP2, where weights are gathered: at each attention and feed-forward.
 """
