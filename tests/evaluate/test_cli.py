@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -98,6 +100,26 @@ def test_our_own_mistakes_keep_their_traceback(monkeypatch, run_folder, tmp_path
         cli.main()
 
 
+def test_validate_says_what_is_there_and_what_is_unusable(monkeypatch, capsys, corpus):
+    code, printed, _ = _main(monkeypatch, capsys, "validate", corpus)
+    assert code == 0
+    assert "45" in printed
+    code, printed, _ = _main(monkeypatch, capsys, "validate", corpus, "data.label=kind")
+    assert code == 2
+    assert "no column 'kind'" in printed
+
+
+def test_visualize_prints_the_pictures_it_drew(monkeypatch, capsys, run_folder, tmp_path, make_image):
+    files = [tmp_path / f"{label}.jpg" for label in range(2)]
+    for label, file in enumerate(files):
+        file.write_bytes(make_image(label, np.random.default_rng(label)))
+    words = ["visualize", *files, "--ckpt", run_folder, "--out", tmp_path / "out", "data.image_size=56"]
+    code, printed, _ = _main(monkeypatch, capsys, *words)
+    assert code == 0
+    assert len(printed.split()) >= 3
+    assert all(Path(line).read_bytes().startswith(b"\x89PNG") for line in printed.split())
+
+
 def test_a_report_without_results_is_named(monkeypatch, capsys, tmp_path):
     code, _, err = _main(monkeypatch, capsys, "report", tmp_path)
     assert code == 2
@@ -114,5 +136,5 @@ def test_help_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for command in (*cli.PROBES, "benchmark", "report"):
-        assert command in result.stdout
+    for command in (*cli.PROBES, "benchmark", "visualize", "validate", "report"):
+        assert command.replace("_", "-") in result.stdout

@@ -21,7 +21,8 @@ from lvd_evaluate.contracts import Encoder, Outcome
 from lvd_evaluate.encoders import find_device, load_encoder, nearest_openclip, preprocessing
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import CODE_VERSION
-from lvd_evaluate.measure import OpenTask, Probed, headline_metric, open_task, run_probe, settings_of
+from lvd_evaluate.measure import Probed, headline_metric, run_probe, settings_of
+from lvd_evaluate.opening import OpenTask, open_task
 from lvd_evaluate.publish import hold_folder, publish_bytes
 from lvd_evaluate.recipes import Assignment
 from lvd_evaluate.results import (
@@ -202,7 +203,9 @@ def build_row(
         ci_low=score.interval.low if finite else None,
         ci_high=score.interval.high if finite else None,
         ci_method=score.interval.method,
-        published=published_value(bench.task.name, bench.task.n_test, encoder.spec, outcome.procedure, score.metric),
+        published=published_value(
+            outcome.setting.get("set", bench.task.name), score.units, encoder.spec, outcome.procedure, score.metric
+        ),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **timing,
         **shared_fields(bench, encoder.name, encoder.spec, probe) | {"n_test": score.units},

@@ -63,6 +63,14 @@ PROBES = {  # command: what it does and an example
         "Logistic regression on frozen features, 45 strengths of L2, the best chosen without looking at test.",
         "evaluate logistic --ckpt runs/tiny --data corpus data.metric=mean_class",
     ),
+    "few_shot_knn": (
+        "The nearest-neighbour vote with a few train images per class, drawn several times.",
+        "evaluate few-shot-knn --ckpt runs/tiny --data corpus few_shot.per_class=[1,5]",
+    ),
+    "few_shot_logistic": (
+        "Logistic regression on a few train images per class, drawn several times.",
+        "evaluate few-shot-logistic --ckpt runs/tiny --data corpus few_shot.tries=10",
+    ),
     "segmentation": (
         "A linear layer on frozen patch tokens that names the class of every pixel.",
         "evaluate segmentation --ckpt runs/tiny --data train=camvid-train.parquet --data test=camvid-val.parquet",
@@ -104,7 +112,7 @@ def _probe_command(probe: str) -> Callable[..., None]:
 
 
 for _probe, (_about, _example) in PROBES.items():
-    app.command(_probe, help=f"{_about}\n\nExample: {_example}")(_probe_command(_probe))
+    app.command(_probe.replace("_", "-"), help=f"{_about}\n\nExample: {_example}")(_probe_command(_probe))
 
 
 @app.command()
@@ -147,6 +155,49 @@ def benchmark(
     if not ckpt:
         raise InputError("--ckpt: no model to measure; give --ckpt SPEC, or a recipe with a ckpt")
     _run(ckpt, [] if baseline == ["none"] else baseline, assignments, out)
+
+
+@app.command()
+def visualize(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE ... [key=value ...]", help="Image files.", show_default=False)
+    ],
+    ckpt: Annotated[str, typer.Option(metavar="SPEC", help=CKPT)],
+    baseline: Baseline = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Receives pictures/; its report shows them.")] = DEFAULT_OUT,
+) -> None:
+    """Draw what a model sees: joint PCA of patch tokens, attention maps, parts matched between images.
+
+    Example: evaluate visualize a.jpg b.jpg --ckpt runs/tiny data.image_size=448
+    """
+    from lvd_evaluate.recipes import build_config
+    from lvd_evaluate.visualize import run_visualize
+
+    words = [str(image) for image in images if "=" in str(image) and not image.exists()]
+    files = [image for image in images if str(image) not in words]
+    for picture in run_visualize(ckpt, files, out, build_config(None, words), baseline or []):
+        typer.echo(picture)
+
+
+@app.command()
+def validate(
+    data: Annotated[list[str], typer.Argument(metavar="DATA ... [key=value ...]", help="Values of --data.")],
+    kind: Annotated[
+        str, typer.Option(help="What probes would read: classification, segmentation, depth, retrieval or video.")
+    ] = "classification",
+) -> None:
+    """Read every row of a data set once: labels, masks, depth units, broken images. Exit code 2 if it is unusable.
+
+    Example: evaluate validate train=camvid-train.parquet test=camvid-val.parquet --kind segmentation data.void=11
+    """
+    from lvd_evaluate.recipes import build_config
+    from lvd_evaluate.validate import is_usable, tell, validate_data
+
+    words = [word for word in data if word.startswith("data.")]
+    findings = validate_data([word for word in data if word not in words], build_config(None, words).data, kind)
+    typer.echo(tell(findings))
+    if not is_usable(findings):
+        raise typer.Exit(2)
 
 
 @app.command()
