@@ -40,7 +40,7 @@ def test_nothing_measured_nothing_drawn(report_rows):
 
 def test_few_shot_rows_make_a_curve_per_probe(make_row):
     rows = [
-        make_row(spec, "knn", 0.3 + 0.05 * n, setting={"shots": n}, headline=False)
+        make_row(spec, "knn", 0.3 + 0.05 * n, setting={"per_class": n}, headline=False)
         for spec in ("ours", "pixels")
         for n in (1, 5)
     ]

@@ -69,12 +69,30 @@ def test_published_numbers_stand_only_beside_the_same_task_model_and_procedure()
         assert published_value(*changed) is None
 
 
-def test_every_reference_names_model_source_and_a_percentage():
+def test_every_reference_names_task_procedure_and_source_and_is_printed_once():
     entries = _reference_results()
-    assert {entry["task"] for entry in entries} == {"imagenet-1k", "cifar10", "cifar100"}
+    assert len(entries) == 408
     for entry in entries:
-        assert entry["specs"]
+        assert entry["tasks"]
         assert entry["source"]
-        assert 0 < entry["value"] < 1
+        assert 0 < entry["value"] < (1 if not entry.get("unit") else 5)
     keys = [(entry["task"], entry["model"], entry["procedure"]) for entry in entries]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("task", "n_test", "procedure", "metric", "value"),
+    [
+        ("imagenet-1k", 50_000, "linear-52-augmented-dinov2-resize256-crop224", "top1", 0.811),
+        ("imagenet-a", 7500, "linear-52-augmented-dinov2-resize256-crop224", "top1", 0.335),
+        ("imagenet-c", 50_000, "linear-52-augmented-dinov2-resize224-crop224", "mce", 0.544),
+        ("cifar10", 10_000, "logistic-45-dinov2-resize224-crop224", "top1", 0.977),
+        ("pets", 3669, "logistic-45-dinov2-resize224-crop224", "mean_class", 0.951),
+        ("ade20k", 2000, "segmentation-linear-1-dinov2-steps40000x16-resize512-crop512-stride341-x1", "miou", 0.443),
+        ("nyu", 654, "depth-lin.4-dinov2-1rates-38400x16-crop416x544-nyu-eigen-native-flip", "rmse", 0.417),
+    ],
+)
+def test_numbers_of_the_paper_under_the_procedures_that_probes_name(task, n_test, procedure, metric, value):
+    found = published_value(task, n_test, "timm:vit_small_patch14_dinov2", procedure, metric)
+    assert found is not None
+    assert found["value"] == pytest.approx(value)

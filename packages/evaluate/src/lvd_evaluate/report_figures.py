@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#4c78a8", "#e08214", "#54a24b", "#b279a2", "#9d755d", "#e45756", "#72b7b2", "#767676")
-SHOTS = ("shots", "n_per_class", "per_class")  # settings that make a curve
+SHOTS = "per_class"  # the setting that makes a curve
 NAME_LIMIT = 44  # characters of a name inside a figure; the tables give all of it
 
 
@@ -112,7 +112,7 @@ def draw_class_differences(classes: Sequence[str], differences: np.ndarray, titl
 
 def _shots(row: Row) -> int:
     """Train images per class of a few-shot row, else 0."""
-    return next((int(row.setting[key]) for key in SHOTS if isinstance(row.setting.get(key), int)), 0)
+    return int(row.setting.get(SHOTS, 0))
 
 
 def _measured(row: Row | None) -> bool:

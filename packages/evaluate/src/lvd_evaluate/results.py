@@ -122,17 +122,17 @@ def published_value(task: str, n_test: int, spec: str, procedure: str, metric: s
 
 @cache
 def _reference_results() -> list[dict[str, Any]]:
-    """Entries of reference_results.json with their model, task and procedure filled in."""
+    """Every number of reference_results.json with its source, model, task and procedure; shares of 1 where percent."""
     data = json.loads(resources.files("lvd_evaluate").joinpath("reference_results.json").read_text())
-    return [
-        {
-            **data["tasks"][entry["task"]],
-            **entry,
-            "specs": data["models"][entry["model"]],
-            "value": entry["percent"] / 100,
-        }
-        for entry in data["results"]
-    ]
+    entries = []
+    for table in data["tables"]:
+        for model, numbers in table["rows"].items():
+            for column, printed in zip(table["columns"], numbers, strict=True):
+                task = data["tasks"][column["task"]]
+                value = printed if task.get("unit") else printed / 100
+                about = {"source": table["source"], "model": model, "specs": data["models"][model], "value": value}
+                entries.append(task | column | about)
+    return entries
 
 
 def versions() -> dict[str, str]:
