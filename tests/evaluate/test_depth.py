@@ -1,4 +1,6 @@
 import hashlib
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,3 +154,38 @@ def test_what_cannot_be_learned_from_is_refused():
         run(max_depth=0.1)
     with pytest.raises(InputError, match="1 train image"):
         run(build_task(num_train=1))
+
+
+SHARE = """
+import importlib.util, sys
+import numpy as np
+import torch.distributed as dist
+
+file, folder, rank, world = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if world > 1:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+spec = importlib.util.spec_from_file_location("rooms", file)
+rooms = importlib.util.module_from_spec(spec)
+sys.modules["rooms"] = rooms
+spec.loader.exec_module(rooms)
+from pathlib import Path
+outcomes = rooms.run(folder=Path(folder) / f"of-{world}", save_every=3, steps=12)
+values = [measurement.numerators for outcome in outcomes for measurement in outcome.measurements]
+np.save(f"{folder}/{world}-{rank}.npy", np.stack(values))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path):
+    """Three images a batch and five to test on, which two cannot share evenly."""
+
+    def start(rank: int, world: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", SHARE, __file__, str(tmp_path), str(rank), str(world)])
+
+    for process in [start(0, 1), start(0, 2), start(1, 2)]:
+        assert process.wait(timeout=300) == 0
+    alone, first, second = (np.load(tmp_path / f"{name}.npy") for name in ("1-0", "2-0", "2-1"))
+    assert alone.shape == (18, 5, 1)
+    assert np.array_equal(first, second)
+    np.testing.assert_allclose(first, alone, rtol=1e-5)
+    assert len(list((tmp_path / "of-2" / "pictures").iterdir())) == 2
