@@ -13,6 +13,8 @@ PROBES = {  # in the order of columns; what each is called and the metric shown 
     "knn": ("kNN", "top1"),
     "linear": ("linear", "top1"),
     "logistic": ("logistic", "top1"),
+    "few_shot_knn": ("few-shot kNN", "top1"),
+    "few_shot_logistic": ("few-shot logistic", "top1"),
     "segmentation": ("segmentation", "miou"),
     "depth": ("depth", "rmse"),
     "retrieval": ("retrieval", "map"),
@@ -25,6 +27,7 @@ METRICS = {
     "miou": "mIoU",
     "rmse": "RMSE",
     "map": "mAP",
+    "mce": "mCE",
     "corruption_error": "corruption error",
 }
 CHOSEN = ("learning_rate", "layers", "avgpool", "C", "weight_decay")  # settings that a probe chooses for each model
