@@ -79,26 +79,24 @@ def _seconds(features: Sequence[Features]) -> float:
 def _classify(
     probe: str, opened: OpenTask, encoder: Encoder, config: EvaluateConfig, store: Path, folder: Path
 ) -> Probed:
-    from lvd_evaluate.probes.knn import evaluate_few_shot_knn, evaluate_knn
-    from lvd_evaluate.probes.linear import evaluate_linear
-    from lvd_evaluate.probes.logistic import evaluate_few_shot_logistic, evaluate_logistic
+    from lvd_evaluate.probes import knn, linear, logistic
 
     task, _ = opened.content
     train, test = _extract(encoder, [task.train, task.test], config, store)
     given = (train, test, len(task.classes), encoder)
     protocol, seed = config.protocol, config.seed
     if probe == "knn":
-        outcomes = evaluate_knn(*given, config.knn)
+        outcomes = knn.evaluate_knn(*given, config.knn)
     elif probe == "logistic":
-        outcomes = evaluate_logistic(*given, config.logistic, protocol, seed)
+        outcomes = logistic.evaluate_logistic(*given, config.logistic, protocol, seed)
     elif probe == "few_shot_knn":
-        outcomes = evaluate_few_shot_knn(*given, config.knn, config.few_shot, seed)
+        outcomes = knn.evaluate_few_shot_knn(*given, config.knn, config.few_shot, seed)
     elif probe == "few_shot_logistic":
-        outcomes = evaluate_few_shot_logistic(*given, config.logistic, config.few_shot, seed)
+        outcomes = logistic.evaluate_few_shot_logistic(*given, config.logistic, config.few_shot, seed)
     else:
         assert probe == "linear", probe
         views = {"train_split": task.train, "folder": folder, "passes": config.features}
-        outcomes = evaluate_linear(*given, config.linear, protocol, seed, **views)
+        outcomes = linear.evaluate_linear(*given, config.linear, protocol, seed, **views)
     return Probed(outcomes, _seconds([train, test]))
 
 
