@@ -49,6 +49,12 @@ def test_the_subject_is_what_borders_hold_less_of_whatever_its_sign():
             assert torch.equal(mask, expected)
 
 
+def test_a_plain_and_a_busy_background_are_both_background():
+    for mask in find_foregrounds([_scene(shift=3.0), _scene(shift=-2.0, seed=1)]):
+        assert mask.sum() == 16
+        assert mask[3:7, 3:7].all()
+
+
 def test_the_same_part_has_the_same_colour_in_every_image_and_background_is_black():
     grids = [_scene(), _scene(seed=1).flip(1)]
     first, second = colour_parts(grids, find_foregrounds(grids))

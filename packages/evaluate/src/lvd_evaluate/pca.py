@@ -27,12 +27,14 @@ def principal_components(tokens: Tensor, count: int) -> Tensor:
 
 
 def find_foregrounds(grids: Sequence[Tensor]) -> list[Tensor]:
-    """Which patches of images [h, w, D] show their subject: bool [h, w] each, by one component and threshold for all.
+    """Which patches of images [h, w, D] show their subject: bool [h, w] each, by one component of all images.
 
-    The first component is cut where Otsu's criterion is best; subject is the side that borders hold less of.
+    Each image is cut where Otsu's criterion is best for it: plain and busy backgrounds lie apart on the component, and
+    one threshold for all would part those. Subject is the side that borders hold less of, the same for all.
     """
     component = principal_components(torch.cat([grid.flatten(0, 1) for grid in grids]), 1)[:, 0]
-    masks = _split_like(component > otsu_threshold(component), grids)
+    parts = [part.view(grid.shape[:2]) for part, grid in zip(_parts(component, grids), grids, strict=True)]
+    masks = [part > otsu_threshold(part) for part in parts]
     borders = torch.cat([_border(mask) for mask in masks]).double().mean()
     insides = torch.cat([mask[1:-1, 1:-1].flatten() for mask in masks]).double()
     inside = insides.mean() if len(insides) else borders
@@ -66,10 +68,6 @@ def colour_parts(grids: Sequence[Tensor], foregrounds: Sequence[Tensor]) -> list
         values = ((scaled.clamp(-1, 1) + 1) / 2 * 255).round().to(torch.uint8)
         colours[foreground, : values.shape[1]] = values
     return [part.unflatten(0, grid.shape[:2]) for part, grid in zip(_parts(colours, grids), grids, strict=True)]
-
-
-def _split_like(values: Tensor, grids: Sequence[Tensor]) -> list[Tensor]:
-    return [part.view(grid.shape[:2]) for part, grid in zip(_parts(values, grids), grids, strict=True)]
 
 
 def _parts(values: Tensor, grids: Sequence[Tensor]) -> tuple[Tensor, ...]:
