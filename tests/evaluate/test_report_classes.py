@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lvd_evaluate.report_classes import class_differences, class_values
+from lvd_evaluate.report_classes import class_differences, class_values, confusions
 from lvd_evaluate.report_tables import build_tables
 
 
@@ -42,3 +42,17 @@ def test_without_evidence_or_classes_nothing_is_said(tmp_path, pair, make_row):
     row = make_row("ours", "depth", 0.5, metric="rmse")
     _evidence(tmp_path, row.run, **{"numerators rmse ": np.ones((4, 1)), "denominators rmse ": np.ones((4, 1))})
     assert class_values(row, tmp_path) is None
+
+
+def test_the_commonest_mistakes_are_named_by_class(tmp_path, make_row):
+    row = make_row("ours", "knn", 0.5, n_classes=3, setting={"k": 1})
+    labels, predictions = np.array([0, 0, 0, 1, 2]), np.array([1, 1, 0, 1, 0])
+    _evidence(
+        tmp_path, row.run, label=labels, classes=np.array(["owl", "jay", "kite"]), **{"prediction k=1": predictions}
+    )
+    (found,) = confusions(build_tables([row])[0], tmp_path)
+    assert [(pair.label, pair.prediction, pair.count) for pair in found.pairs] == [
+        ("owl", "jay", 2),
+        ("kite", "owl", 1),
+    ]
+    assert confusions(build_tables([row])[0], tmp_path / "none") == []

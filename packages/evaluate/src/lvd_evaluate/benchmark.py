@@ -160,13 +160,16 @@ def measure(bench: Bench, encoder: Encoder) -> list[Row]:
         start = time.perf_counter()
         probed = run_probe(probe, bench.task, encoder, bench.assignment.config, bench.store, bench.folder(run))
         timing = describe_timing(bench.task, probed, time.perf_counter() - start)
-        fresh = [
-            build_row(bench, encoder, probe, run, outcome, score, timing)
-            for outcome in probed.outcomes
-            for score in score_outcome(outcome, bench.task.labels, *bench.resampling)
-        ]
+        fresh = []
+        for outcome in probed.outcomes:
+            scores = score_outcome(outcome, bench.task.labels, *bench.resampling)
+            wanted = headline_metric(probe, bench.assignment.config)
+            shown = wanted if any(score.metric == wanted for score in scores) else scores[0].metric
+            for score in scores:
+                row = build_row(bench, encoder, probe, run, outcome, score, timing)
+                fresh.append(replace(row, headline=outcome.headline and score.metric == shown))
         if ranks.is_main():
-            save_evidence(bench.evidence(run), bench.task.ids, bench.task.labels, probed.outcomes)
+            save_evidence(bench.evidence(run), bench.task.ids, bench.task.labels, bench.task.classes, probed.outcomes)
         save(bench.results, [*earlier_rows(bench.out), *fresh])
         rows += fresh
     return rows
@@ -193,7 +196,6 @@ def build_row(
         metric=score.metric,
         unit=score.unit,
         higher_is_better=score.higher_is_better,
-        headline=outcome.headline,
         loader=encoder.loader,
         weights_fingerprint=encoder.fingerprint,
         num_parameters=encoder.num_parameters,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lvd_evaluate.publish import publish_bytes
-from lvd_evaluate.report_classes import class_differences
+from lvd_evaluate.report_classes import class_differences, confusions
 from lvd_evaluate.report_figures import draw_bars, draw_class_differences, draw_curves
 from lvd_evaluate.report_pictures import PictureAlbum, find_pictures
 from lvd_evaluate.report_tables import (
@@ -87,7 +87,7 @@ def _section(table: Table, rows: Sequence[Row], folder: Path, album: PictureAlbu
             }
             for found in class_differences(table, folder)
         ],
-        "confusions": [],
+        "confusions": confusions(table, folder),
         "reasons": _reasons(table),
         "models": _models(measured),
         "details": [{"row": row, "setting": setting_name(row.setting), "value": value_cell(row)} for row in measured],

@@ -1,4 +1,4 @@
-"""What single classes say: their own value, ours minus a baseline's, read from the evidence on disk."""
+"""What single classes say: ours minus a baseline's, and which are taken for one another; from the evidence on disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lvd_evaluate.confusions import ConfusedPair, confusion_pairs
 from lvd_evaluate.report_tables import Column, Table
 from lvd_evaluate.results import Row, setting_name
 
@@ -21,6 +22,36 @@ class ClassDifferences:
     baseline: str
     classes: list[str]
     differences: np.ndarray  # float64 [n], shares of 1
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """The commonest mistakes of the model under test in one column."""
+
+    column: Column
+    pairs: list[ConfusedPair]
+
+
+def confusions(table: Table, folder: Path) -> list[Confusions]:
+    """Of each column whose evidence holds predictions: what the model under test takes for what."""
+    found = []
+    for column, row in table.lines[table.ours].items():
+        path, name = evidence(row, folder), f"prediction {setting_name(row.setting)}"
+        if row.status != "measured" or not path.is_file():
+            continue
+        with np.load(path, allow_pickle=False) as arrays:
+            if name not in arrays:
+                continue
+            labels, predictions = arrays["label"], arrays[name]
+        names = class_names(row, folder, max(row.n_classes, int(max(labels.max(), predictions.max())) + 1))
+        pairs = confusion_pairs(labels, predictions, names, SHOWN)
+        found += [Confusions(column, pairs)] if pairs else []
+    return found
+
+
+def evidence(row: Row, folder: Path) -> Path:
+    """Where what every test unit contributed to a row lies."""
+    return folder / "predictions" / f"{row.run}.npz"
 
 
 def class_differences(table: Table, folder: Path) -> list[ClassDifferences]:
@@ -47,7 +78,7 @@ def class_differences(table: Table, folder: Path) -> list[ClassDifferences]:
 
 def class_values(row: Row, folder: Path) -> np.ndarray | None:
     """Value of each class, float64 [C], NaN for classes that do not occur; None where a metric has no classes."""
-    path = folder / "predictions" / f"{row.run}.npz"
+    path = evidence(row, folder)
     if not path.is_file():
         return None
     name = setting_name(row.setting)
@@ -65,7 +96,7 @@ def class_values(row: Row, folder: Path) -> np.ndarray | None:
 
 def class_names(row: Row, folder: Path, count: int) -> list[str]:
     """Names of the classes if the evidence holds them, else their numbers."""
-    with np.load(folder / "predictions" / f"{row.run}.npz", allow_pickle=False) as arrays:
+    with np.load(evidence(row, folder), allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
     return names if len(names) == count else [f"class {number}" for number in range(count)]
 

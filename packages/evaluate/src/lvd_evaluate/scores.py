@@ -54,9 +54,11 @@ def score_outcome(outcome: Outcome, labels: np.ndarray, resamples: int, seed: in
     return scores
 
 
-def save_evidence(path: Path, ids: np.ndarray, labels: np.ndarray, outcomes: Sequence[Outcome]) -> None:
-    """What every test unit contributed, per setting, with unit ids and true labels, as one compressed .npz."""
-    arrays: dict[str, Any] = {"id": ids, "label": labels}
+def save_evidence(
+    path: Path, ids: np.ndarray, labels: np.ndarray, classes: Sequence[str], outcomes: Sequence[Outcome]
+) -> None:
+    """What every test unit contributed, per setting, with unit ids, true labels and class names: a compressed .npz."""
+    arrays: dict[str, Any] = {"id": ids, "label": labels, "classes": np.array(classes, dtype=str)}
     for outcome in outcomes:
         name = setting_name(outcome.setting)
         if outcome.predictions is not None:
