@@ -24,8 +24,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lvd_pretrain.config import PretrainConfig, build_config
+from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.pretrained import load_backbone, open_pretrained
+from lvd_pretrain.recipes import build_config
 from lvd_pretrain.train import pretrain
 from lvd_pretrain.vit import VisionTransformer
 

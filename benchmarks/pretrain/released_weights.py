@@ -26,11 +26,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from transformers import AutoModel
 
-from lvd_pretrain.config import ModelConfig, PretrainConfig, build_config
+from lvd_pretrain.config import ModelConfig, PretrainConfig
 from lvd_pretrain.export import export_model
 from lvd_pretrain.layouts import to_timm
 from lvd_pretrain.pretrained import load_backbone, open_pretrained
 from lvd_pretrain.ranks import gather_weights
+from lvd_pretrain.recipes import build_config
 from lvd_pretrain.train import pretrain
 from lvd_pretrain.vit import VisionTransformer
 

@@ -12,7 +12,8 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from lvd_pretrain.config import PretrainConfig, build_config
+from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.recipes import build_config
 
 TINY = (
     "precision=fp32",

@@ -1,7 +1,7 @@
 import yaml
 
 from lvd_pretrain.card import model_card, recipe_of
-from lvd_pretrain.config import build_config
+from lvd_pretrain.recipes import build_config
 
 FACTS = {"dataset": "f00d", "images": 24, "global_batch": 8}
 

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lvd_pretrain.config import PretrainConfig, build_config
+from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.recipes import build_config
 
 RECIPES = Path(__file__).parents[2] / "packages/pretrain/recipes"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lvd_pretrain.config import build_config
+from lvd_pretrain.recipes import build_config
 from lvd_pretrain.train import pretrain
 
 GOLDEN = Path(__file__).parents[1] / "golden"

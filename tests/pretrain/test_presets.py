@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from lvd_pretrain.config import PretrainConfig, build_config
+from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.errors import InputError
-from lvd_pretrain.presets import PRESETS, RECIPES, find_recipe
+from lvd_pretrain.presets import PRESETS
+from lvd_pretrain.recipes import RECIPES, build_config, find_recipe
 
 
 def differing(tree, other, prefix=""):

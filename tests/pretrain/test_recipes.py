@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from lvd_pretrain.config import build_config
-from lvd_pretrain.presets import RECIPES
+from lvd_pretrain.recipes import RECIPES, build_config
 from lvd_pretrain.schedules import Schedules
 from lvd_pretrain.vit import VisionTransformer
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from lvd_pretrain.checkpoint import newest_checkpoint, read_state
-from lvd_pretrain.config import build_config
+from lvd_pretrain.recipes import build_config
 from lvd_pretrain.scores import Assignment, Scores
 from lvd_pretrain.train import pretrain
 from lvd_pretrain.watch import Watch, effective_rank

@@ -38,8 +38,7 @@ def pretrain(
     words = words or []
     if not words:
         raise InputError("no recipe and no settings; try: pretrain tiny data.path=IMAGES out=runs/first")
-    from lvd_pretrain.config import build_config
-    from lvd_pretrain.presets import find_recipe
+    from lvd_pretrain.recipes import build_config, find_recipe
 
     recipe = find_recipe(words[0]) if "=" not in words[0] else None
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the workers

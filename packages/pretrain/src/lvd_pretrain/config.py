@@ -1,21 +1,18 @@
 """Every knob of a run: schema, default, unit and origin.
 
-The dataclasses are the whole configuration: `defaults <- recipe YAML <- key=value`, merged by `build_config`. Defaults
+The dataclasses are the whole configuration; recipes.py merges them with a recipe's YAML and `key=value` words. Defaults
 are those of the DINOv2 paper's code for ViT-L/16 on ImageNet-1k, with the targets and untied heads of its long recipes,
-unless a comment says otherwise; sizes are in pixels, lengths of schedules in steps (one optimizer update each: a step
-is the only clock).
+unless a comment says otherwise; sizes are in pixels, lengths of schedules in steps, one optimizer update each.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from lvd_pretrain.bounds import check_bounds
 from lvd_pretrain.errors import InputError
-from lvd_pretrain.presets import DEFAULT_PRESET, preset_settings
+from lvd_pretrain.presets import DEFAULT_PRESET
 
 FUSED_FROM = 2**26  # logits: 256 MB in float32, of which dense losses hold about six copies
 ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
@@ -53,8 +50,6 @@ class DataConfig:
             raise InputError(
                 "data.streaming reads one data.path in its own order: leave data.paths and data.weights out"
             )
-        if self.shuffle_buffer < 1:
-            raise InputError(f"data.shuffle_buffer={self.shuffle_buffer}: must be at least 1")
         for name, weight in self.weights.items():
             if not 0 <= weight < float("inf"):
                 raise InputError(f"data.weights.{name}={weight}: must be a finite number, at least 0")
@@ -91,8 +86,6 @@ class ModelConfig:
             raise InputError(f"model.attention={self.attention}: not one of {', '.join(ATTENTIONS)}")
         if self.dims[0] % self.dims[2]:
             raise InputError(f"model.width={self.dims[0]} is not a multiple of model.heads={self.dims[2]}")
-        if self.patch_size < 1:
-            raise InputError(f"model.patch_size={self.patch_size}: must be at least 1")
         if not 0 <= self.drop_path < 1:
             raise InputError(f"model.drop_path={self.drop_path}: must be at least 0 and below 1")
 
@@ -171,7 +164,7 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the objective's terms; 0 leaves iBOT or KoLeo out."""
+    """Weights of the objective's terms; 0 leaves iBOT or KoLeo out, DINO's carries the objective."""
 
     dino: float = 1.0
     ibot: float = 1.0
@@ -255,8 +248,6 @@ class KnnConfig:
     def __post_init__(self) -> None:
         if bool(self.path) != bool(self.every):
             raise InputError("knn.path and knn.every go together: give both or neither")
-        if self.every < 0 or self.neighbours < 1 or self.images < 2 or self.temperature <= 0:
-            raise InputError("knn: every must be at least 0, neighbours 1, images 2, temperature above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,6 +278,7 @@ class PretrainConfig:
     knn: KnnConfig = field(default_factory=KnnConfig)
 
     def __post_init__(self) -> None:
+        check_bounds(asdict(self))
         if self.precision not in PRECISIONS:
             raise InputError(f"precision={self.precision}: not one of {', '.join(PRECISIONS)}")
         if self.precision == "fp32" and self.model.attention in ("xformers", "varlen"):
@@ -297,9 +289,6 @@ class PretrainConfig:
                 raise InputError(
                     f"crops.{name}={size} is not a multiple of model.patch_size={self.model.patch_size}: try {fit}"
                 )
-        for name, value, low, high in self._bounds():
-            if not low <= value <= high:
-                raise InputError(f"{name}={value}: must lie between {low:g} and {high:g}")
         if self.optim.warmup >= self.optim.steps > 1:
             raise InputError(
                 f"optim.warmup={self.optim.warmup} is not below optim.steps={self.optim.steps}, so the learning rate "
@@ -307,8 +296,6 @@ class PretrainConfig:
             )
         if self.knn.every % self.log_every:
             raise InputError(f"knn.every={self.knn.every} is not a multiple of log_every={self.log_every}")
-        if self.loss.dino <= 0:
-            raise InputError(f"loss.dino={self.loss.dino}: must be above 0, the DINO term carries the objective")
         if self.distill.teacher and self.model.drop_path:
             raise InputError(
                 f"model.drop_path={self.model.drop_path}: distillation goes without stochastic depth; "
@@ -322,47 +309,6 @@ class PretrainConfig:
                 "raise the batch or set loss.koleo=0"
             )
 
-    def _bounds(self) -> Iterator[tuple[str, float, float, float]]:
-        many = 2.0**31
-        yield "seed", self.seed, 0, many
-        for name, count in (
-            ("optim.steps", self.optim.steps),
-            ("optim.batch_size", self.optim.batch_size),
-            ("save.every", self.save.every),
-            ("save.keep", self.save.keep),
-            ("log_every", self.log_every),
-        ):
-            yield name, count, 1, many
-        yield "save.keep_every", self.save.keep_every, 0, many
-        yield "monitor.patience", self.monitor.patience, 0, many
-        yield "data.workers", self.data.workers, 0, 1024
-        yield "model.registers", self.model.registers, 0, 1024
-        yield "crops.local_number", self.crops.local_number, 0, 1024
-        yield "masks.probability", self.masks.probability, 0, 1
-        for name, scale in (
-            ("crops.global_scale", self.crops.global_scale),
-            ("crops.local_scale", self.crops.local_scale),
-        ):
-            yield name, min(scale), 1e-4, 1
-            yield name, max(scale), 1e-4, 1
-        yield "masks.ratio", min(self.masks.ratio), 0, 1
-        yield "masks.ratio", max(self.masks.ratio), 0, 1
-        yield "augment.std", min(self.augment.std), 1e-6, many
-        yield "loss.ibot", self.loss.ibot, 0, many
-        yield "loss.koleo", self.loss.koleo, 0, many
-        yield "teacher.temperature", min(self.teacher.temperature), 1e-4, 100
-        yield "teacher.student_temperature", self.teacher.student_temperature, 1e-4, 100
-        yield "teacher.momentum", min(self.teacher.momentum), 0, 1
-        yield "teacher.momentum", max(self.teacher.momentum), 0, 1
-        yield "teacher.sinkhorn_iterations", self.teacher.sinkhorn_iterations, 1, 1000
-        for name, head in (("dino_head", self.dino_head), ("ibot_head", self.ibot_head)):
-            yield f"{name}.prototypes", head.prototypes, 2, many
-            yield f"{name}.hidden", head.hidden, 1, many
-            yield f"{name}.bottleneck", head.bottleneck, 1, many
-        yield "optim.warmup", self.optim.warmup, 0, many
-        yield "init.freeze_backbone_steps", self.init.freeze_backbone_steps, 0, many
-        yield "optim.clip", self.optim.clip, 0, many
-
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, ready for YAML and JSON."""
         return {key: _plain(value) for key, value in asdict(self).items()}
@@ -372,55 +318,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
-
-
-def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfig:
-    """Merge defaults, the preset that words or recipe name, the recipe file and `key=value` words, in that order.
-
-    Raises:
-        InputError: no such recipe or preset, an unknown key (the nearest one is named), a value of the wrong type.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if recipe is not None and not recipe.is_file():
-        raise InputError(f"recipe {recipe}: no such file")
-    for word in overrides:
-        if "=" not in word:
-            raise InputError(f"'{word}': expected key=value, for example optim.steps=1000")
-    schema = OmegaConf.structured(PretrainConfig)
-    source = str(recipe)
-    try:
-        recipe_tree = OmegaConf.load(recipe) if recipe else OmegaConf.create()
-        read = OmegaConf.merge(schema, recipe_tree)
-        source = " ".join(overrides)
-        words = OmegaConf.from_dotlist(list(overrides))
-        preset = preset_settings(OmegaConf.merge(read, words).preset)
-        config = OmegaConf.to_object(OmegaConf.merge(schema, preset, recipe_tree, words))
-    except (TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: not a YAML mapping of settings ({' '.join(str(error).split())[:200]})") from None
-    except YAMLError as error:
-        raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
-    except OmegaConfBaseException as error:
-        raise InputError(_explain(error, source)) from None
-    assert isinstance(config, PretrainConfig)
-    return config
-
-
-def _explain(error: Any, source: str) -> str:
-    key = error.full_key or ""
-    known = list(_keys(PretrainConfig().to_dict()))
-    if "not in" in str(error) and key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        return f"{source}: unknown key '{key}'; the nearest is '{near[0]}'"
-    return f"{source}: {key}: {str(error).splitlines()[0]}"
-
-
-def _keys(tree: dict[str, Any], prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in tree.items():
-        keys.append(prefix + key)
-        if isinstance(value, dict):
-            keys += _keys(value, f"{prefix}{key}.")
-    return keys

@@ -1,13 +1,11 @@
-"""What ships with the package: two named sets of choices, and recipes found by name wherever it is installed."""
+"""Two named sets of choices: what trained the released weights, and what the paper says."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from lvd_pretrain.errors import InputError
 
-RECIPES = Path(__file__).with_name("recipes")
 DEFAULT_PRESET = "clean"
 
 # Where the released weights' training and the paper's text part ways. What both share is in the defaults of config.py,
@@ -36,19 +34,3 @@ def preset_settings(name: str) -> dict[str, Any]:
     if name not in PRESETS:
         raise InputError(f"preset={name}: not one of {', '.join(PRESETS)}")
     return PRESETS[name]
-
-
-def find_recipe(word: str) -> Path:
-    """A recipe file: a path, or the name of a shipped one, with or without `lvd:` before it.
-
-    Raises:
-        InputError: neither.
-    """
-    path = Path(word)
-    if path.is_file():
-        return path
-    names = sorted(file.stem for file in RECIPES.glob("*.yaml"))
-    name = word.removeprefix("lvd:")
-    if name in names:
-        return RECIPES / f"{name}.yaml"
-    raise InputError(f"recipe {word}: no such file, and none that is shipped: {', '.join(names)}")
