@@ -120,6 +120,20 @@ def test_visualize_prints_the_pictures_it_drew(monkeypatch, capsys, run_folder, 
     assert all(Path(line).read_bytes().startswith(b"\x89PNG") for line in printed.split())
 
 
+def test_tasks_are_listed_and_become_a_recipe(monkeypatch, capsys, tmp_path):
+    from lvd_evaluate.recipes import build_benchmark
+
+    code, printed, _ = _main(monkeypatch, capsys, "tasks")
+    assert code == 0
+    assert "ade20k" in printed
+    code, printed, _ = _main(monkeypatch, capsys, "tasks", "cifar10", "ade20k")
+    (tmp_path / "all.yaml").write_text(printed)
+    assert [task.name for task in build_benchmark(tmp_path / "all.yaml", []).assignments] == ["cifar10", "ade20k"]
+    code, _, err = _main(monkeypatch, capsys, "tasks", "cifar11")
+    assert code == 2
+    assert "cifar10" in err
+
+
 def test_a_report_without_results_is_named(monkeypatch, capsys, tmp_path):
     code, _, err = _main(monkeypatch, capsys, "report", tmp_path)
     assert code == 2
@@ -136,5 +150,5 @@ def test_help_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for command in (*cli.PROBES, "benchmark", "visualize", "validate", "report"):
+    for command in (*cli.PROBES, "benchmark", "visualize", "validate", "tasks", "report"):
         assert command.replace("_", "-") in result.stdout

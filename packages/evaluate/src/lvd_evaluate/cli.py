@@ -201,6 +201,21 @@ def validate(
 
 
 @app.command()
+def tasks(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME ...]", help="Print these as a benchmark recipe.")
+    ] = None,
+) -> None:
+    """List the data sets of the paper, or print a recipe that measures on some of them as it did.
+
+    Example: evaluate tasks cifar10 ade20k > all.yaml
+    """
+    from lvd_evaluate.definitions import list_definitions, recipe_of
+
+    typer.echo(recipe_of(names) if names else list_definitions())
+
+
+@app.command()
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder that holds results.jsonl.", show_default=False)
