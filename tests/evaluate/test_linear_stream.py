@@ -172,7 +172,9 @@ if world > 1:
 
 class Encoder:
     loader = fingerprint = "colour"
-    image_size, device = 8, torch.device("cpu")
+    image_size = resize_size = 8
+    mean = std = (0.5, 0.5, 0.5)
+    num_layers, device = 1, torch.device("cpu")
     def encode(self, images, layers, *, normed=True):
         colour = images.float().mean(dim=(2, 3)) / 255
         return [Tokens(cls=colour, patches=colour[:, None, None, :].expand(-1, 2, 2, -1))]

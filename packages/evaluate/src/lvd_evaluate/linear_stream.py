@@ -27,7 +27,7 @@ from lvd_evaluate import ranks
 from lvd_evaluate.config import FeaturesConfig, LinearConfig
 from lvd_evaluate.contracts import Encoder, Features, Split
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.features import encode_batch
+from lvd_evaluate.features import describe_pass, encode_batch
 from lvd_evaluate.heads import StackedHeads, cosine_decay
 from lvd_evaluate.images import decode_rgb
 from lvd_evaluate.linear_grid import (
@@ -153,16 +153,11 @@ class StreamedTraining:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _state_file(self, rows: Tensor, sets: Sequence[FeatureSet], rates: Sequence[int]) -> Path | None:
-        identity = {
-            "model": self.encoder.fingerprint,
-            "loader": self.encoder.loader,
-            "size": self.encoder.image_size,
-            "split": self.split.fingerprint,
-            "rows": hashlib.sha256(rows.numpy().tobytes()).hexdigest(),
+        identity = describe_pass(self.encoder, self.split, self.passes) | {
+            "trained_on": hashlib.sha256(rows.numpy().tobytes()).hexdigest(),
             "heads": [str(feature_set) for feature_set in sets] + [str(rate) for rate in rates],
             "classes": self.num_classes,
             "settings": asdict(self.config),
-            "precision": self.passes.precision,
             "seed": self.seed,
         }
         name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
