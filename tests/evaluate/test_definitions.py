@@ -21,13 +21,12 @@ def test_facts_are_of_known_kinds_and_have_a_source(name):
     assert all(KINDS[probe] == found.kind for probe in found.probes)
 
 
-@pytest.mark.parametrize("name", READABLE)
-def test_every_definition_is_a_recipe_whose_settings_are_known(name, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(recipe_of([name]))
-    (assignment,) = build_benchmark(tmp_path / "recipe.yaml", []).assignments
-    assert assignment.name == name
-    assert assignment.config.protocol == "dinov2"
-    assert all(probe in KINDS for probe in assignment.probes)
+def test_every_definition_is_an_entry_of_a_recipe_whose_settings_are_known(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe_of(READABLE))
+    assignments = build_benchmark(tmp_path / "recipe.yaml", []).assignments
+    assert [assignment.name for assignment in assignments] == READABLE
+    assert {assignment.config.protocol for assignment in assignments} == {"dinov2"}
+    assert {probe for assignment in assignments for probe in assignment.probes} <= set(KINDS)
 
 
 def test_settings_reach_the_recipe(tmp_path):

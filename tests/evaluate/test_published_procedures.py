@@ -9,15 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from lvd_evaluate.config import DepthConfig, KnnConfig, LogisticConfig, SegmentationConfig
+from lvd_evaluate.config import KnnConfig, LogisticConfig
 from lvd_evaluate.contracts import Features
+from lvd_evaluate.definitions import recipe_of
 from lvd_evaluate.probes import depth, logistic, segmentation
 from lvd_evaluate.probes.knn import evaluate_knn
+from lvd_evaluate.recipes import build_benchmark
 
 
 @pytest.fixture(scope="module")
 def published():
     return json.loads(resources.files("lvd_evaluate").joinpath("reference_results.json").read_text())["procedures"]
+
+
+@pytest.fixture
+def defined(tmp_path):
+    """The settings of a task's definition."""
+
+    def settings(task):
+        (tmp_path / "recipe.yaml").write_text(recipe_of([task]))
+        return build_benchmark(tmp_path / "recipe.yaml", []).assignments[0].config
+
+    return settings
 
 
 @pytest.fixture
@@ -32,36 +45,31 @@ def test_knn(encoder, published):
     assert next(outcome for outcome in outcomes if outcome.headline).procedure in published
 
 
-def test_logistic(published):
+def test_logistic(published, defined):
+    assert defined("pets").data.crop_ratio == 1
+    assert defined("pets").data.image_size == 224
     assert f"logistic-{logistic.grid_name(LogisticConfig())}-dinov2-resize224-crop224" in published
 
 
 @pytest.mark.parametrize("variant", ["linear", "multiscale"])
-def test_segmentation(variant, published):
-    config = SegmentationConfig()
+@pytest.mark.parametrize("task", ["ade20k", "voc2012"])
+def test_segmentation(task, variant, published, defined):
+    config = defined(task)
+    assert variant in config.segmentation.variants
+    assert not config.segmentation.learning_rates + config.segmentation.weight_decays
+    sizes = getattr(config.segmentation, variant)
     plan = SimpleNamespace(
-        variant=variant, protocol="dinov2", grid=[(1e-3, 1e-4)], config=config, sizes=getattr(config, variant)
+        variant=variant, protocol="dinov2", grid=[(1e-3, 1e-4)], config=config.segmentation, sizes=sizes
     )
     assert segmentation._procedure(plan) in published
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"crop": (416, 544), "region": "nyu", "eval_crop": "eigen"},
-        {"crop": (352, 704), "region": "kb", "eval_crop": "garg", "max_depth": 80.0},
-    ],
-)
-def test_depth(settings, published):
-    config = DepthConfig(learning_rates=(1e-4,), **settings)
-    candidate = SimpleNamespace(kind="lin.1", rate=1e-4)
-    reader = SimpleNamespace(feature=lambda kind: "", sizes="")
-    values = np.zeros((2, 3, 9))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(depth, "to_measurements", lambda values: [])
-        outcome = depth.describe_outcome(candidate, reader, config, "dinov2", values, 0, 0.1)
-    assert outcome.procedure in published
+@pytest.mark.parametrize("task", ["nyu", "kitti"])
+@pytest.mark.parametrize("head", ["lin.1", "lin.4"])
+def test_depth(task, head, published, defined, monkeypatch):
+    monkeypatch.setattr(depth, "to_measurements", lambda values: [])
+    candidate, reader = SimpleNamespace(kind=head, rate=1e-4), SimpleNamespace(feature=lambda kind: "", sizes="")
+    values, config = np.zeros((2, 3, 9)), defined(task).depth
+    assert depth.describe_outcome(candidate, reader, config, "dinov2", values, 0, 0.1).procedure in published
     other = dataclasses.replace(config, steps=100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(depth, "to_measurements", lambda values: [])
-        assert depth.describe_outcome(candidate, reader, other, "dinov2", values, 0, 0.1).procedure not in published
+    assert depth.describe_outcome(candidate, reader, other, "dinov2", values, 0, 0.1).procedure not in published

@@ -42,7 +42,7 @@ def _said(findings, level):
 def test_sound_labels_are_facts_alone(corpus):
     findings = validate_data([str(corpus)], DataConfig(), "classification")
     assert {found.level for found in findings} == {FACT}
-    assert "train: 3 classes of 15 ('red') to 15 ('red') images, median 15" in _said(findings, FACT)
+    assert "train: 3 classes of 15 images each" in _said(findings, FACT)
     assert "test: 30 images; short sides 32 to 32 pixels, median 32" in _said(findings, FACT)
     assert is_usable(findings)
 
@@ -54,6 +54,7 @@ def test_everything_wrong_with_labels_is_said_at_once(tmp_path):
     findings = _check(tmp_path, "classification")
     unusable = "\n".join(_said(findings, UNUSABLE))
     assert "train: no label in row 1" in unusable
+    assert "test: 2 classes of 1 images each" in _said(findings, FACT)
     assert "train: 1 of 4 rows:\n  train row 2: the image cannot be decoded" in unusable
     assert "test row 1: the image cannot be decoded" in unusable
     assert "test: classes that train does not have (1: 'b'): no head can learn them" in unusable

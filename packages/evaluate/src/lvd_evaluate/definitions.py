@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -88,7 +89,7 @@ def recipe_of(names: Sequence[str]) -> str:
         if found.settings:
             entry["settings"] = found.settings
         about = [f"{found.source}.", *([found.notes] if found.notes else [])]
-        parts += [f"  # {line}" for line in about]
+        parts += [f"  # {line}" for line in textwrap.wrap(" ".join(about), 110)]
         text = yaml.safe_dump({found.name: entry}, sort_keys=False, default_flow_style=None, width=110)
         parts += [f"  {line}" for line in text.splitlines()]
     return "\n".join(parts) + "\n"

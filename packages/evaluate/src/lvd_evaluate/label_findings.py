@@ -77,10 +77,12 @@ def _check_labels(table: Any, column: str, split: str) -> tuple[Counter[str], li
         findings.append(Finding(WARNING, split, f"a single class, '{next(iter(counts))}': nothing to tell apart"))
     if counts:
         least, most = min(counts, key=lambda name: counts[name]), max(counts, key=lambda name: counts[name])
-        text = (
-            f"{len(counts)} classes of {counts[least]:,} ('{least}') to {counts[most]:,} ('{most}') images, "
-            f"median {median(counts.values()):g}"
-        )
+        text = f"{len(counts)} classes of {counts[most]:,} images each"
+        if counts[least] < counts[most]:
+            text = (
+                f"{len(counts)} classes of {counts[least]:,} ('{least}') to {counts[most]:,} ('{most}') images, "
+                f"median {median(counts.values()):g}"
+            )
         findings.append(Finding(FACT, split, text))
     return counts, findings
 
