@@ -40,11 +40,13 @@ def test_nothing_measured_nothing_drawn(report_rows):
 
 def test_few_shot_rows_make_a_curve_per_probe(make_row):
     rows = [
-        make_row(spec, "knn", 0.3 + 0.05 * n, setting={"per_class": n}, headline=False)
+        make_row(spec, "few_shot_knn", 0.3 + 0.05 * n - 0.01 * k, setting={"per_class": n, "k": k}, headline=k == 1)
         for spec in ("ours", "pixels")
         for n in (1, 5)
+        for k in (1, 3)
     ]
     (figure,) = draw_curves(rows)
+    assert draw_curves(rows) == draw_curves([row for row in rows if row.headline])
     assert "train images per class" in figure
     assert "ours" in figure
     assert draw_curves([make_row("ours", "knn", 0.5)]) == []

@@ -62,10 +62,10 @@ def _draw_bars(table: Table, columns: Sequence[Column], specs: Sequence[str]) ->
 
 
 def draw_curves(rows: Sequence[Row]) -> list[str]:
-    """Few-shot results of one task over the images per class, a figure per probe and metric, a line per model."""
+    """Headlines of few-shot probes on one task over the images per class, a figure per probe and metric, a line per model."""
     from matplotlib.figure import Figure
 
-    few = [row for row in rows if row.value is not None and _shots(row)]
+    few = [row for row in rows if row.headline and row.value is not None and _shots(row)]
     figures = []
     for probe, metric in dict.fromkeys((row.probe, row.metric) for row in few):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
