@@ -81,7 +81,9 @@ def test_heads_learn_and_everything_is_said():
     )
     assert value(outcome) > 0.7
     assert outcome.setting == {"variant": "linear", "learning_rate": 0.1, "weight_decay": 1e-4}
-    assert outcome.procedure == "segmentation-linear-2-clean-steps24x4-resize16-crop16-stride8-x1"
+    assert (
+        outcome.procedure == "segmentation-linear-2-clean-steps24x4-resize16-crop16-stride8-x1-other-max_share-scales"
+    )
     assert outcome.notes["chosen_on"] == "1 held-out train images"
     assert outcome.notes["trained_on"] == "8 train images"
     assert outcome.headline
@@ -108,6 +110,21 @@ def test_dinov2_is_one_head_unless_asked_and_chooses_on_test():
     assert sweep.notes["miou_there"] == pytest.approx(value(sweep))
 
 
+def test_procedure_is_the_published_one_only_where_everything_is():
+    def procedure(**changes):
+        config = replace(
+            CONFIG, **{"learning_rates": (), "weight_decays": (), "max_share": 0.75, "linear": original} | changes
+        )
+        return evaluate_segmentation(make_task(), pixels(), config, "dinov2", 0)[0].procedure
+
+    original = SegmentationSizes(resize=16, crop=16, stride=8)
+    same = "segmentation-linear-1-dinov2-steps24x4-resize16-crop16-stride8-x1"
+    assert procedure() == same
+    assert procedure(warmup=0.1) == f"{same}-other-warmup"
+    assert procedure(learning_rates=(3e-4,)) == f"{same}-other-rates"
+    assert procedure(linear=replace(original, scales=(1.0, 2.0))) == f"{same}-other-scales"
+
+
 def test_whole_patches_under_clean_only():
     odd = replace(CONFIG, linear=replace(SMALL, crop=18, resize=18), steps=1)
     clean, released = (
@@ -122,7 +139,7 @@ def test_more_scales_and_mirror_images_are_a_variant():
         make_task(), pixels(), replace(CONFIG, variants=("linear", "multiscale")), "clean", 0
     )
     assert second.setting["variant"] == "multiscale"
-    assert second.procedure.endswith("-x1-x1.5-flip")
+    assert "-x1-x1.5-flip-" in second.procedure
     assert value(second) > 0.7
     assert not np.array_equal(counts(first), counts(second))
 

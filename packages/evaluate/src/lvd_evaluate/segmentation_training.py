@@ -126,8 +126,9 @@ def predict_scores(
     classes = len(plan.task.classes)
 
     def predict(windows: Tensor) -> Tensor:
-        tokens = read_patches(encoder, windows, sizes.layers, plan.config.precision)
-        return heads(tokens, which).flatten(1, 2)  # [N, H K, h, w]
+        parts = windows.split(plan.config.batch_size)  # what fitted in training fits here
+        tokens = [read_patches(encoder, part, sizes.layers, plan.config.precision) for part in parts]
+        return heads(torch.cat(tokens), which).flatten(1, 2)  # [N, H K, h, w]
 
     views = [(image, mirrored) for image in images for mirrored in ([False, True] if sizes.flip else [False])]
     total = torch.zeros(len(which), classes, *size, device=encoder.device)

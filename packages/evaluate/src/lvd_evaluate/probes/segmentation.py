@@ -25,6 +25,8 @@ from lvd_evaluate.segmentation_training import Plan, measure_heads, predict_scor
 from lvd_evaluate.segmentation_views import Prepare
 from lvd_evaluate.training_state import TrainingState
 
+PUBLISHED_RATES = (1e-3, 1e-4)  # learning rate and weight decay of the original configs
+
 
 def evaluate_segmentation(
     task: DenseTask,
@@ -56,8 +58,8 @@ def evaluate_segmentation(
     if protocol == "clean" and len(task.train) < 2:
         raise InputError(f"segmentation: {len(task.train)} train image leaves none to choose the head on")
     clean = protocol == "clean"
-    rates = config.learning_rates or ((1e-4, 3e-4, 1e-3) if clean else (1e-3,))
-    decays = config.weight_decays or ((1e-4, 1e-3) if clean else (1e-4,))
+    rates = config.learning_rates or ((1e-4, 3e-4, 1e-3) if clean else PUBLISHED_RATES[:1])
+    decays = config.weight_decays or ((1e-4, 1e-3) if clean else PUBLISHED_RATES[1:])
     grid = list(itertools.product(rates, decays))
     return [
         _evaluate_variant(
@@ -122,12 +124,22 @@ def _evaluate_variant(plan: Plan, folder: Path | None) -> Outcome:
 
 
 def _procedure(plan: Plan) -> str:
-    """Exact: any number that differs from the published procedure shows."""
+    """Exact: sizes, updates and heads by number, and by name whatever else is not as in the original configs."""
     sizes, config = plan.sizes, plan.config
     ratios = "".join(f"-x{ratio:g}" for ratio in sizes.ratios) + ("-flip" if sizes.flip else "")
+    published = SegmentationConfig()
+    changed = [key for key in ("warmup", "max_share", "init_std") if getattr(config, key) != getattr(published, key)]
+    of_variant = getattr(published, plan.variant)
+    if sizes.layers != of_variant.layers:
+        changed.append("layers")
+    if tuple(sizes.scales) != tuple(of_variant.scales):
+        changed.append("scales")
+    if len(plan.grid) == 1 and plan.grid != [PUBLISHED_RATES]:
+        changed.append("rates")
     return (
         f"segmentation-{plan.variant}-{len(plan.grid)}-{plan.protocol}-steps{config.steps}x{config.batch_size}"
         f"-resize{sizes.resize}-crop{sizes.crop}-stride{sizes.stride}{ratios}"
+        + (f"-other-{'-'.join(changed)}" if changed else "")
     )
 
 
