@@ -62,7 +62,7 @@ def _draw_bars(table: Table, columns: Sequence[Column], specs: Sequence[str]) ->
 
 
 def draw_curves(rows: Sequence[Row]) -> list[str]:
-    """Headlines of few-shot probes on one task over the images per class, a figure per probe and metric, a line per model."""
+    """Few-shot headlines of one task over the images per class: a figure per probe and metric, a line per model."""
     from matplotlib.figure import Figure
 
     few = [row for row in rows if row.headline and row.value is not None and _shots(row)]
