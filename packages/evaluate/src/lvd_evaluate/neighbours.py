@@ -8,11 +8,15 @@ from torch import Tensor
 
 from lvd_evaluate.progress import track
 
-QUERY_CHUNK = 1024  # test images per matrix product
-TRAIN_CHUNK = 65536  # train images per matrix product: bounds the similarities held at once to 256 MB
+QUERY_CHUNK = 1024  # test images whose similarities are held at once
+TRAIN_CHUNK = 65536  # train images likewise: together 256 MB
+TILE = 2048  # train images per matrix product: few enough that the maxima are read from the processor's cache
+BLOCK = 32  # similarities that one maximum stands for
 
 
-def nearest(queries: Tensor, gallery: Tensor, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def nearest(
+    queries: Tensor, gallery: Tensor, k: int, device: torch.device, *, skip_self: bool = False
+) -> tuple[Tensor, Tensor]:
     """Inner products and row numbers [Q, k], best first, of the k gallery rows nearest to each query.
 
     Args:
@@ -20,16 +24,19 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, device: torch.device) -> t
         gallery: float32 [N, D], unit length, N >= k.
         k: neighbours per query.
         device: where the products are computed, in float32: a quarter of fp16 similarities are ties.
+        skip_self: queries and gallery are the same rows, N > k, and none is its own neighbour.
     """
     similarities, indices = [], []
+    tiles = -(-min(len(gallery), TRAIN_CHUNK) // TILE)
+    memory = torch.empty(tiles * min(len(queries), QUERY_CHUNK) * TILE, device=device)  # fresh pages cost a product
     with track("neighbours", len(queries), "images") as advance:
-        for chunk in queries.split(QUERY_CHUNK):
-            chunk = chunk.to(device)
+        for first in range(0, len(queries), QUERY_CHUNK):
+            chunk = queries[first : first + QUERY_CHUNK].to(device)
             best = chunk.new_full((len(chunk), 0), 0.0)
             rows = torch.zeros((len(chunk), 0), dtype=torch.int64, device=device)
             for start in range(0, len(gallery), TRAIN_CHUNK):
-                product = chunk @ gallery[start : start + TRAIN_CHUNK].to(device).T  # [q, n]
-                found, place = product.topk(min(k, product.shape[1]))
+                part = gallery[start : start + TRAIN_CHUNK].to(device)
+                found, place = _nearest_of_part(chunk, part, k, memory, first - start if skip_self else None)
                 best, rows = torch.cat([best, found], dim=1), torch.cat([rows, place + start], dim=1)
                 best, order = best.topk(min(k, best.shape[1]))
                 rows = rows.gather(1, order)
@@ -37,6 +44,32 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, device: torch.device) -> t
             indices.append(rows.cpu())
             advance(len(chunk))
     return torch.cat(similarities), torch.cat(indices)
+
+
+def _nearest_of_part(queries: Tensor, part: Tensor, k: int, memory: Tensor, own: int | None) -> tuple[Tensor, Tensor]:
+    """Best k of a part of the gallery; `own` is the row there that the first query is itself, if any is.
+
+    The k largest similarities lie in the k blocks with the largest maxima: only these are looked into.
+    """
+    count, tiles = len(queries), part.split(TILE)
+    scores = memory[: len(tiles) * count * TILE].view(len(tiles), count, TILE)
+    scores[-1, :, len(tiles[-1]) :] = -torch.inf
+    maxima = queries.new_empty(count, len(tiles), TILE // BLOCK)
+    order = torch.arange(count, device=queries.device)
+    for number, tile in enumerate(tiles):
+        torch.mm(queries, tile.T, out=scores[number, :, : len(tile)])
+        if own is not None:
+            column = order + own - number * TILE
+            here = (column >= 0) & (column < len(tile))
+            scores[number, order[here], column[here]] = -torch.inf
+        torch.amax(scores[number].unflatten(1, (-1, BLOCK)), dim=2, out=maxima[:, number])
+    k = min(k, len(part))
+    blocks = maxima.flatten(1).topk(min(k, maxima[0].numel()), sorted=False).indices  # [q, b]
+    tile_of, place = blocks // (TILE // BLOCK), blocks % (TILE // BLOCK)
+    lines = (tile_of * count + order[:, None]) * (TILE // BLOCK) + place
+    candidates = scores.view(-1, BLOCK).index_select(0, lines.flatten()).view(count, -1)  # [q, b * BLOCK]
+    best, inside = candidates.topk(k)
+    return best, blocks.gather(1, inside // BLOCK) * BLOCK + inside % BLOCK
 
 
 def vote(
