@@ -1,6 +1,7 @@
 """What a run looks like from inside: targets, prototypes, features, waiting, memory; and the alarms that stop it.
 
-Everything stays on the device until a logging step, but for one flag per step: whether the gradients are finite.
+Everything stays on the device until a logging step, but for one flag per step: whether the gradients are finite. It is
+waited for: read a step later, the optimizer, the teacher's average and a save would each have to know how to be undone.
 """
 
 from __future__ import annotations
