@@ -86,7 +86,7 @@ def run(task=None, protocol="clean", folder=None, seed=0, **settings):
 
 @pytest.mark.parametrize("protocol", ["clean", "dinov2"])
 def test_heads_beat_a_guess_without_eyes_and_say_how(protocol, tmp_path):
-    outcomes = run(protocol=protocol, folder=tmp_path, steps=120)
+    outcomes = run(protocol=protocol, folder=tmp_path, steps=80)
     assert [outcome.setting for outcome in outcomes] == [{"head": "lin.1"}, {"head": "lin.4"}]
     for outcome in outcomes:
         assert value(outcome, "rmse") < 0.75 * outcome.notes["constant_guess_rmse"]
@@ -152,6 +152,8 @@ def test_heads_that_diverge_are_never_chosen_and_all_diverging_is_said():
 def test_what_cannot_be_learned_from_is_refused():
     with pytest.raises(InputError, match="depth_scale"):
         run(max_depth=0.1)
+    with pytest.raises(InputError, match="none of 2 test images"):
+        run(build_task(num_test=2, empty=(0, 1)), steps=1)
     with pytest.raises(InputError, match="1 train image"):
         run(build_task(num_train=1))
 

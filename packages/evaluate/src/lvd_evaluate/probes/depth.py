@@ -160,6 +160,9 @@ def measure(
     """METRICS of every guess on every row, float64 [N, 2 C + 1, 9].
 
     Guesses are each candidate averaged with its answer to the mirrored image, each without that, and the constant.
+
+    Raises:
+        InputError: no pixel of any row counts.
     """
     mine = [int(rows[place]) for place in ranks.my_rows(len(rows))]
     parts: list[Any] = []
@@ -172,7 +175,13 @@ def measure(
             values.append(compute_depth_metrics(np.full(len(known), constant), known))
             parts.append(np.stack(values))
             advance(1)
-    return np.stack(ranks.gather_rows(parts, len(rows)))
+    found = np.stack(ranks.gather_rows(parts, len(rows)))
+    if np.isnan(found[:, -1]).all():
+        raise InputError(
+            f"depth: none of {len(rows)} {split.name} images has a pixel that counts; look at depth.min_depth, "
+            "depth.max_depth, depth.eval_crop and data.depth_scale"
+        )
+    return found
 
 
 @torch.no_grad()
@@ -214,10 +223,8 @@ def choose_rates(candidates: Sequence[Candidate], judged: np.ndarray) -> list[in
         judged: from `measure` of these candidates, [N, 2 C + 1, 9].
 
     Raises:
-        InputError: no image has valid truth, or all candidates of a kind have diverged.
+        InputError: all candidates of a kind have diverged.
     """
-    if np.isnan(judged[:, -1, ABS_REL]).all():
-        raise InputError("depth: no image to choose on has a valid pixel; look at depth.eval_crop and data.depth_scale")
     counted = judged[~np.isnan(judged[:, -1, ABS_REL])]
     errors = counted[:, : len(candidates), ABS_REL].mean(axis=0)  # [C]
     chosen = []
