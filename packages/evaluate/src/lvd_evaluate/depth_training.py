@@ -86,7 +86,7 @@ class TokenReader:
         """What heads of a kind read, in words; blocks are counted from 1."""
         blocks = self.layers[-1:] if kind == "lin.1" else self.layers
         norm = "after" if self.normed else "without"
-        return f"class and patch tokens of blocks {' '.join(str(block + 1) for block in blocks)} {norm} the final norm"
+        return f"class and patch tokens of blocks {' '.join(str(block + 1) for block in dict.fromkeys(blocks))} {norm} the final norm"
 
     def width(self) -> int:
         """Values per token."""
