@@ -36,6 +36,12 @@ def test_every_model_gets_rows_for_every_probe_k_and_metric(finished):
     assert len([row for row in rows if row.headline and row.metric == "top1" and row.status == "measured"]) == 3 * 2
 
 
+def test_tables_show_the_metric_that_the_task_names(run_folder, corpus, tmp_path):
+    for metric in ("top1", "mean_class"):  # the second finds the first one's results in its folder
+        rows = _run(run_folder, corpus, tmp_path, probes=["knn"], words=[f"data.metric={metric}"])
+        assert {row.metric for row in rows if row.headline} == {metric}
+
+
 def test_values_equal_the_saved_predictions(finished):
     out, _, rows = finished
     for row in rows:
@@ -187,6 +193,18 @@ def test_one_recipe_measures_several_tasks_each_beside_the_baseline(run_folder, 
     assert found.ci_low <= found.value <= found.ci_high
     assert found.n_test == 30
     assert run_benchmark(str(run_folder), ["pixels:8"], assignments, tmp_path) == rows
+
+
+def test_one_set_is_classified_by_leaving_one_out(run_folder, corpus, tmp_path):
+    config = build_config(None, [*WORDS, "knn.leave_one_out=true", "knn.neighbours=[5]", "knn.headline=5"])
+    alone = Assignment(None, [str(corpus / "train")], ["knn"], config)
+    row, _ = run_benchmark(str(run_folder), ["pixels:8"], [alone], tmp_path)[:2]
+    assert row.n_test == 45
+    assert 0 < row.value <= 1
+    with pytest.raises(InputError, match="kNN alone"):
+        run_benchmark(
+            str(run_folder), [], [Assignment(None, [str(corpus / "train")], ["knn", "linear"], config)], tmp_path
+        )
 
 
 def test_without_a_baseline_the_openclip_of_nearest_size_is_asked_for(run_folder, corpus, tmp_path, monkeypatch):

@@ -311,6 +311,7 @@ def fingerprint_run(bench: Bench, encoder: Encoder, probe: str) -> str:
         "classes": bench.task.classes,
         "probe": probe,
         "settings": settings_of(probe, config),
+        "headline": headline_metric(probe, config),
         "protocol": config.protocol,
         "seed": config.seed,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lvd_evaluate.report_tables import Column, Table, number
+from lvd_evaluate.report_tables import Column, Table, number, probe_title
 from lvd_evaluate.results import Row
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def draw_curves(rows: Sequence[Row]) -> list[str]:
                 color=COLOURS[order % len(COLOURS)],
                 label=_short(line[counts[0]].model),
             )
-        axes.set(xscale="log", xlabel="train images per class", ylabel=f"{probe} {metric}, percent")
+        axes.set(xscale="log", xlabel="train images per class", ylabel=f"{probe_title(probe, metric)}, percent")
         ticks = sorted({_shots(row) for row in mine})
         axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
         axes.minorticks_off()

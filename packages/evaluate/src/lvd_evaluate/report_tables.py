@@ -86,6 +86,11 @@ def build_tables(rows: Sequence[Row]) -> list[Table]:
     return tables
 
 
+def probe_title(probe: str, metric: str) -> str:
+    """`kNN top-1`."""
+    return f"{PROBES.get(probe, (probe,))[0]} {METRICS.get(metric, metric)}"
+
+
 def asked_settings(row: Row) -> dict[str, Any]:
     """The settings of a row that were not chosen for each model."""
     return {key: value for key, value in row.setting.items() if key not in CHOSEN}
@@ -137,7 +142,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         row = found[place]
         siblings = [asked_settings(other) for key, other in found.items() if key[0] == row.probe]
         probe, unlike = PROBES.get(row.probe, (row.probe,))[0], _what_differs(asked_settings(row), siblings)
-        parts = [f"{probe} {METRICS.get(row.metric, row.metric)}", *unlike]
+        parts = [probe_title(row.probe, row.metric), *unlike]
         label = ", ".join([probe, *unlike])
         parts += [f"n = {row.n_test:,}"] if len(counts) > 1 else []
         parts += [row.unit] if row.unit not in ("", "1") else []
@@ -149,7 +154,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
 def _what_differs(mine: dict[str, Any], siblings: Iterable[dict[str, Any]]) -> list[str]:
     """Settings in which `mine` is unlike another column of the probe: words as they are, numbers with their names."""
     unlike = [key for key in mine if any(other.get(key) != mine[key] for other in siblings)]
-    return [str(mine[key]) if isinstance(mine[key], str) else f"{key} {mine[key]}" for key in unlike]
+    return [str(mine[key]) if isinstance(mine[key], str) else f"{key.replace('_', ' ')} {mine[key]}" for key in unlike]
 
 
 def _facts(rows: Sequence[Row]) -> str:
