@@ -89,6 +89,37 @@ def test_a_convolutional_network_is_read_through_its_last_map(tmp_path):
     assert encoder.feature == "mean of the last map (no class token), 512 values"
 
 
+@pytest.fixture(scope="module")
+def _tiny_beit():
+    """A network of timm that holds one size at a time, made small and known to timm."""
+    import timm
+    from timm.models.beit import Beit
+
+    def tiny_beit(pretrained=False, **settings):
+        shape = {"img_size": 64, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+        return timm.models.build_model_with_cfg(Beit, "beit_base_patch16_224", pretrained, **(shape | settings))
+
+    tiny_beit.__module__ = "timm.models.beit"
+    timm.models.register_model(tiny_beit)
+
+
+@pytest.mark.usefixtures("_tiny_beit")
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet", "tiny_beit"])
+def test_timm_reads_images_that_are_no_squares(tmp_path, name):
+    """By positions resampled as it goes, without any, or in a copy for each size."""
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model(name, num_classes=0).state_dict(), tmp_path / "weights.safetensors")
+    encoder = load_encoder(f"timm:{name}/{tmp_path / 'weights.safetensors'}", image_size=64, seed=0, device=CPU)
+    images = torch.rand(1, 3, 64, 128)
+    wide = encoder.at_size(64, 128)
+    (tokens,) = wide.encode(images, 1)
+    assert tokens.patches.shape[2] == 2 * tokens.patches.shape[1]
+    assert wide.fingerprint == encoder.fingerprint
+    assert (wide is encoder) == (name != "tiny_beit")
+
+
 def test_prefix_tokens_are_class_token_and_registers():
     tokens = tokens_of_map(torch.zeros(1, 5, 2, 3), torch.arange(15.0).view(1, 3, 5))
     assert tokens.cls.tolist() == [[0, 1, 2, 3, 4]]

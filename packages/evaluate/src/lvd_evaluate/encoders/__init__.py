@@ -48,6 +48,8 @@ def load_encoder(
     Raises:
         InputError: no such model, it cannot be reached, its weights do not fit, or its size does not fit its patches.
     """
+    from lvd_evaluate.encoders.frozen import loading
+
     kind, _, rest = spec.partition(":")
     settings: dict[str, Any] = {"image_size": image_size, "device": device}
     if kind == "pixels":
@@ -72,7 +74,8 @@ def load_encoder(
         encoder = _open_path(spec, spec.removeprefix("dinov2:"), **settings)
     if kind != "pixels":  # whose image is the whole one
         encoder.resize_size = round(encoder.image_size / crop_ratio)
-    logger.info("%s: %s", encoder.name, describe(encoder))
+    with loading(spec):  # a first forward pass: what does not fit shows here, before any work
+        logger.info("%s: %s", encoder.name, describe(encoder))
     return encoder
 
 

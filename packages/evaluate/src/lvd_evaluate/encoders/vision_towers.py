@@ -34,7 +34,8 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
     config = module.pretrained_cfg
     native = config["input_size"][-1]
     has_blocks = hasattr(module, "blocks") and hasattr(module, "patch_embed")
-    any_size = not has_blocks or getattr(module, "dynamic_img_size", False)
+    is_fixed = has_blocks or hasattr(module, "set_input_size")  # what neither holds is a convolutional network
+    any_size = not is_fixed or getattr(module, "dynamic_img_size", False)
 
     def resize(height: int, width: int) -> tuple[nn.Module, ReadTokens]:
         if not hasattr(module, "set_input_size"):
