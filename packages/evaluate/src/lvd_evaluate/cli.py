@@ -168,7 +168,7 @@ def visualize(
 ) -> None:
     """Draw what a model sees: joint PCA of patch tokens, attention maps, parts matched between images.
 
-    Example: evaluate visualize a.jpg b.jpg --ckpt runs/tiny data.image_size=448
+    Example: evaluate visualize a.jpg b.jpg --ckpt runs/tiny visualize.image_size=448
     """
     from lvd_evaluate.recipes import build_config
     from lvd_evaluate.visualize import run_visualize
