@@ -107,13 +107,14 @@ def test_protocols_differ_in_norm_and_in_how_sides_become_multiples():
 
 
 def test_raw_pixels_become_cells_with_their_mean_as_cls():
-    reader = TokenReader(PixelEncoder("pixels", 32, torch.device("cpu")), [0], True, "resize", "float32")
+    reader = TokenReader(PixelEncoder("pixels", 32, torch.device("cpu")), [0, 0], True, "resize", "float32")
     assert reader.cell == 16
     assert reader.width() == 3 * 16 * 16
+    assert reader.feature("lin.4").endswith("after the final norm, of blocks 1")
     images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     tokens = reader.read(images)
-    assert tokens.patches.shape == (2, 1, 2, 3, 768)
-    assert tokens.cls.shape == (2, 1, 768)
+    assert tokens.patches.shape == (2, 2, 2, 3, 768)
+    assert tokens.cls.shape == (2, 2, 768)
     first = images[0, :, :16, :16].flatten().sort().values / 255
     torch.testing.assert_close(tokens.patches[0, 0, 0, 0].sort().values, first)
 

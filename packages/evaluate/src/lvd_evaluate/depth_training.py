@@ -84,9 +84,10 @@ class TokenReader:
 
     def feature(self, kind: str) -> str:
         """What heads of a kind read, in words; blocks are counted from 1."""
-        blocks = self.layers[-1:] if kind == "lin.1" else self.layers
+        layers = self.layers[-1:] if kind == "lin.1" else self.layers
+        blocks = " ".join(str(layer + 1) for layer in dict.fromkeys(layers))
         norm = "after" if self.normed else "without"
-        return f"class and patch tokens of blocks {' '.join(str(block + 1) for block in dict.fromkeys(blocks))} {norm} the final norm"
+        return f"class and patch tokens, {norm} the final norm, of blocks {blocks}"
 
     def width(self) -> int:
         """Values per token."""
