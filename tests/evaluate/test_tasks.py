@@ -8,7 +8,7 @@ import pytest
 from lvd_evaluate import tables
 from lvd_evaluate.config import DataConfig
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.tasks import load_task
+from lvd_evaluate.tasks import load_one_set, load_task
 
 
 def test_a_folder_with_train_and_test_is_one_task(corpus):
@@ -210,3 +210,11 @@ def test_a_hub_dataset_opens_no_file_but_its_own(tmp_path, corpus, make_image, m
     with pytest.raises(InputError, match="test row 0: names the file"):
         serve(secret)
     assert serve(owned).test.read(0, 1) == [owned.read_bytes()]
+
+
+def test_one_set_is_train_and_test_for_leave_one_out(corpus):
+    task = load_one_set([f"train={corpus / 'train'}"], DataConfig(limit_train=20))
+    assert task.train is task.test
+    assert len(task.train) == 20
+    with pytest.raises(InputError, match="takes one set of images"):
+        load_one_set([f"train={corpus / 'train'}", f"test={corpus / 'test'}"], DataConfig())

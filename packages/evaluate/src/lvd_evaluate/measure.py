@@ -69,7 +69,11 @@ def run_probe(
 
 
 def _extract(encoder: Encoder, splits: Sequence[Split], config: EvaluateConfig, store: Path) -> list[Features]:
-    return [extract_features(encoder, split, store, config.features) for split in splits]
+    opened: dict[str, Features] = {}
+    for split in splits:
+        if split.fingerprint not in opened:  # leave-one-out has one split twice
+            opened[split.fingerprint] = extract_features(encoder, split, store, config.features)
+    return [opened[split.fingerprint] for split in splits]
 
 
 def _seconds(features: Sequence[Features]) -> float:
@@ -97,7 +101,7 @@ def _classify(
         assert probe == "linear", probe
         views = {"train_split": task.train, "folder": folder, "passes": config.features}
         outcomes = linear.evaluate_linear(*given, config.linear, protocol, seed, **views)
-    return Probed(outcomes, _seconds([train, test]))
+    return Probed(outcomes, _seconds([train] if train is test else [train, test]))
 
 
 def _test_robustness(opened: OpenTask, encoder: Encoder, config: EvaluateConfig, store: Path, folder: Path) -> Probed:

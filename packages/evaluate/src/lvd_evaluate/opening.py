@@ -81,12 +81,15 @@ def open_task(assignment: Assignment) -> OpenTask:
 
 
 def _open_classification(assignment: Assignment, config: DataConfig) -> OpenTask:
-    from lvd_evaluate.tasks import load_task
+    from lvd_evaluate.tasks import load_one_set, load_task
 
     extra = [value for value in assignment.data if _names_a_set(value)]
     if extra and "robustness" not in assignment.probes:
         raise InputError(f"--data {extra[0]}: further test sets are read by the probe robustness alone")
-    task = load_task([value for value in assignment.data if value not in extra], config)
+    data = [value for value in assignment.data if value not in extra]
+    if assignment.config.knn.leave_one_out and set(assignment.probes) != {"knn"}:
+        raise InputError("knn.leave_one_out=true: kNN alone can leave one out; give it a task of its own")
+    task = load_one_set(data, config) if assignment.config.knn.leave_one_out else load_task(data, config)
     sets: list[Any] = []
     if "robustness" in assignment.probes:
         from lvd_evaluate.robustness_tasks import load_robustness_sets

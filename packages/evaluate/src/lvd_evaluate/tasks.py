@@ -58,6 +58,29 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
     return task
 
 
+def load_one_set(data: Sequence[str], config: DataConfig) -> Task:
+    """Open one set of images that is train and test at once, for leave-one-out.
+
+    Args:
+        data: one value of --data, PATH or train=PATH; a PATH with several splits gives its train split.
+        config: columns, `limit_train` and the task's name.
+
+    Raises:
+        InputError: more than one value, or as load_task.
+    """
+    if len(data) != 1:
+        raise InputError(f"--data: {len(data)} values, but knn.leave_one_out=true takes one set of images")
+    source = data[0].removeprefix("train=")
+    columns, limit = {"image": config.image, "label": config.label}, config.limit_train
+    table = open_table(source, "train", columns, limit=limit)
+    classes, labels = index_labels({"train": table, "test": table}, config)
+    local = Path(source).exists()
+    split = build_split("train", table, labels["train"], config.image, local=local, limited=limit is not None)
+    task = Task(config.name or task_name(data), classes, split, split)
+    logger.info("task %s: %d images, each classified by all others, %d classes", task.name, len(split), len(classes))
+    return task
+
+
 def require_unseen(train: Split, test: Split) -> None:
     """Refuse to test on the train images themselves; say how many test images train holds too.
 
