@@ -1,6 +1,6 @@
 """The path over 45 values of C beside 45 cold scikit-learn fits, both choosing C on the same held-out slice.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate/logistic_path.py [--train 1600] [--test 1000] [--width 256] [--tol 1e-6]
+    OMP_NUM_THREADS=1 python benchmarks/evaluate/logistic_path.py [--train 1600] [--width 256] [--tol 1e-6]
 
 Features of clusters with a falling spectrum and a few wrong labels, stored as float16. Ours is the whole probe: path,
 choice, fit to all of train, predictions. scikit-learn: 45 cold lbfgs fits (float64, 1,000 iterations at most) and the
