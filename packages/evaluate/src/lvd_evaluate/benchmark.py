@@ -27,6 +27,7 @@ from lvd_evaluate.publish import hold_folder, publish_bytes
 from lvd_evaluate.recipes import Assignment
 from lvd_evaluate.results import (
     Row,
+    asked_settings,
     load_rows,
     published_value,
     save_rows,
@@ -35,7 +36,6 @@ from lvd_evaluate.results import (
 )
 from lvd_evaluate.scores import Score, compare_evidence, save_evidence, score_outcome
 
-CHOSEN_SETTINGS = ("learning_rate", "layers", "avgpool", "C", "weight_decay")  # what probes choose for each model
 logger = logging.getLogger(__name__)
 
 
@@ -293,8 +293,7 @@ def compare_rows(bench: Bench, row: Row, rows: Sequence[Row]) -> list[dict[str, 
 
 def comparable(row: Row, other: Row) -> bool:
     """Whether two settings answer the same question: all that is asked for is equal, what was chosen may differ."""
-    asked = {key: value for key, value in row.setting.items() if key not in CHOSEN_SETTINGS}
-    return asked == {key: value for key, value in other.setting.items() if key not in CHOSEN_SETTINGS}
+    return asked_settings(row) == asked_settings(other)
 
 
 def fingerprint_run(bench: Bench, encoder: Encoder, probe: str) -> str:

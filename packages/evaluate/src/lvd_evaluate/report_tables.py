@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lvd_evaluate.results import Row
+from lvd_evaluate.results import Row, asked_settings
 
 PROBES = {  # in the order of columns; what each is called and the metric shown when its rows do not single one out
     "knn": ("kNN", "top1"),
@@ -30,7 +30,6 @@ METRICS = {
     "mce": "mCE",
     "corruption_error": "corruption error",
 }
-CHOSEN = ("learning_rate", "layers", "avgpool", "C", "weight_decay")  # settings that a probe chooses for each model
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,6 @@ def build_tables(rows: Sequence[Row]) -> list[Table]:
 def probe_title(probe: str, metric: str) -> str:
     """`kNN top-1`."""
     return f"{PROBES.get(probe, (probe,))[0]} {METRICS.get(metric, metric)}"
-
-
-def asked_settings(row: Row) -> dict[str, Any]:
-    """The settings of a row that were not chosen for each model."""
-    return {key: value for key, value in row.setting.items() if key not in CHOSEN}
 
 
 def _latest(rows: Sequence[Row]) -> list[Row]:

@@ -18,6 +18,7 @@ from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import publish_bytes
 
 FORMAT = "lvd-results-v1"
+CHOSEN_SETTINGS = ("learning_rate", "layers", "avgpool", "C", "weight_decay")  # what probes choose for each model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,11 @@ def still_true(earlier: Sequence[Row], fresh: Sequence[Row]) -> list[Row]:
         for row in earlier
         if row.status == "measured" or (row.spec, row.task_fingerprint, row.probe) not in measured
     ]
+
+
+def asked_settings(row: Row) -> dict[str, Any]:
+    """The settings that the user or the probe fixed, without those chosen for each model."""
+    return {key: value for key, value in row.setting.items() if key not in CHOSEN_SETTINGS}
 
 
 def setting_name(setting: dict[str, Any]) -> str:
