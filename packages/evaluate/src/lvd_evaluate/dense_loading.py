@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -67,8 +68,14 @@ def prepared_rows(samples: PreparedRows, rows: Iterable[int], workers: int | Non
 
 
 def _loader(samples: TrainingSamples | PreparedRows, workers: int | None, **how: Any) -> DataLoader[Any]:
-    """Processes are spawned: those that read tables hold threads, which do not survive a fork."""
+    """Workers are forked from a server that has imported what takes seconds and holds no threads.
+
+    This process does hold some (of tables, of the encoder), which do not survive a fork.
+    """
     count = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
-    spawn = {"multiprocessing_context": "spawn", "prefetch_factor": 4} if count else {}
+    if count:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["lvd_evaluate.dense_transforms"])
+        how |= {"multiprocessing_context": context, "prefetch_factor": 4}
     generator = torch.Generator()  # else the loader draws a seed from global state
-    return DataLoader(samples, num_workers=count, generator=generator, **spawn, **how)  # type: ignore[arg-type]
+    return DataLoader(samples, num_workers=count, generator=generator, **how)  # type: ignore[arg-type]
