@@ -149,6 +149,13 @@ def test_heads_that_diverge_are_never_chosen_and_all_diverging_is_said():
         run(learning_rates=(float("inf"),))
 
 
+def test_the_papers_run_has_a_name_of_its_own():
+    settings = {"learning_rates": (1e-4,), "region": "nyu", "crop": (416, 544), "eval_crop": "eigen"}
+    name = "depth-lin.1-dinov2-rate0.0001-38400x16-to10m-crop416x544-nyu-eigen-native-flip"
+    assert probe.name_procedure("lin.1", DepthConfig(**settings), "dinov2") == name
+    assert probe.name_procedure("lin.1", DepthConfig(**settings, bins=64), "dinov2") == f"{name}-custom"
+
+
 def test_what_cannot_be_learned_from_is_refused():
     with pytest.raises(InputError, match="depth_scale"):
         run(max_depth=0.1)

@@ -269,16 +269,11 @@ def describe_outcome(
 ) -> Outcome:
     """What a finalist says, and how it came about; `values` from `measure` of all finalists."""
     count = (values.shape[1] - 1) // 2
-    crop = "x".join(map(str, config.crop)) or "whole"
-    size = config.short_side or "native"
     rates = len(config.learning_rates)
     return Outcome(
         setting={"head": candidate.kind},
         headline=True,
-        procedure=(
-            f"depth-{candidate.kind}-{protocol}-{rates}rates-{config.steps}x{config.batch_size}-crop{crop}-"
-            f"{config.region}-{config.eval_crop}-{size}-flip"
-        ),
+        procedure=name_procedure(candidate.kind, config, protocol),
         measurements=to_measurements(values[:, place]),
         feature=reader.feature(candidate.kind),
         preprocessing=f"{f'short side {config.short_side}' if config.short_side else 'own size'}, {reader.sizes}",
@@ -296,3 +291,20 @@ def describe_outcome(
             "constant_guess_abs_rel": mean_metric(values[:, -1], ABS_REL),
         },
     )
+
+
+def name_procedure(kind: str, config: DepthConfig, protocol: str) -> str:
+    """Everything that a published number must share with ours; `custom` where settings without a name differ."""
+    rates = (
+        f"{len(config.learning_rates)}rates" if len(config.learning_rates) > 1 else f"rate{config.learning_rates[0]:g}"
+    )
+    crop = "x".join(map(str, config.crop)) or "whole"
+    size = config.short_side or "native"
+    parts = [
+        f"depth-{kind}-{protocol}-{rates}-{config.steps}x{config.batch_size}",
+        f"to{config.max_depth:g}m-crop{crop}-{config.region}-{config.eval_crop}-{size}-flip",
+    ]
+    unnamed = ("min_depth", "bins", "warmup", "weight_decay", "clip", "gradient_weight")
+    if any(getattr(config, key) != getattr(DepthConfig(), key) for key in unnamed):
+        parts.append("custom")
+    return "-".join(parts)
