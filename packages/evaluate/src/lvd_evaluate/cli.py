@@ -106,7 +106,7 @@ def _probe_command(probe: str) -> Callable[..., None]:
 
         recipe, overrides = _split_words(words)
         assignment = Assignment(None, data, [probe], build_config(recipe, overrides))
-        _run(ckpt, baseline or [], [assignment], out)
+        _run(ckpt, [] if baseline in (None, ["none"]) else baseline, [assignment], out)
 
     return command
 

@@ -19,6 +19,7 @@ SECTIONS = {  # of the settings that a probe's numbers depend on; others: the se
     "few_shot_knn": ("few_shot", "knn"),
     "few_shot_logistic": ("few_shot", "logistic"),
 }
+FREE = ("workers", "pictures", "save_every")  # settings that change no number
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ def headline_metric(probe: str, config: EvaluateConfig) -> str:
 def settings_of(probe: str, config: EvaluateConfig) -> dict[str, Any]:
     """The sections of the settings that a probe's numbers depend on."""
     settings = config.to_dict()
-    return {section: settings[section] for section in SECTIONS.get(probe, (probe,))}
+    return {
+        section: {key: value for key, value in settings[section].items() if key not in FREE}
+        for section in SECTIONS.get(probe, (probe,))
+    }
 
 
 def run_probe(
