@@ -5,7 +5,6 @@ import json
 from importlib import resources
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -66,10 +65,7 @@ def test_segmentation(task, variant, published, defined):
 
 @pytest.mark.parametrize("task", ["nyu", "kitti"])
 @pytest.mark.parametrize("head", ["lin.1", "lin.4"])
-def test_depth(task, head, published, defined, monkeypatch):
-    monkeypatch.setattr(depth, "to_measurements", lambda values: [])
-    candidate, reader = SimpleNamespace(kind=head, rate=1e-4), SimpleNamespace(feature=lambda kind: "", sizes="")
-    values, config = np.zeros((2, 3, 9)), defined(task).depth
-    assert depth.describe_outcome(candidate, reader, config, "dinov2", values, 0, 0.1).procedure in published
-    other = dataclasses.replace(config, steps=100)
-    assert depth.describe_outcome(candidate, reader, other, "dinov2", values, 0, 0.1).procedure not in published
+def test_depth(task, head, published, defined):
+    config = defined(task).depth
+    assert depth.name_procedure(head, config, "dinov2") in published
+    assert depth.name_procedure(head, dataclasses.replace(config, steps=100), "dinov2") not in published
