@@ -26,15 +26,15 @@ app = typer.Typer(
     help="Measure frozen vision features with the protocols of DINOv2, beside a baseline.",
 )
 
-CKPT = "The model under test: a run or model folder, or any SPEC."
+CKPT = "The model under test: a run or model folder, a file of Meta's, or any SPEC."
 DATA = "Labelled images: a folder or hub id with both splits, or one value per split."
 Data = Annotated[list[str], typer.Option(metavar="[train=|test=]PATH", help=DATA)]
 Baseline = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SPEC",
-        help="Compare with: a folder or file, transformers:ID_OR_DIR, timm:NAME[/FILE], open_clip:NAME/TAG_OR_FILE, "
-        "untrained:FOLDER, pixels[:SIZE]. Repeatable.",
+        help="Compare with: a folder, Meta's .pth, transformers:ID_OR_DIR, timm:NAME[/FILE], "
+        "open_clip:NAME/TAG_OR_FILE, untrained:FOLDER_OR_FILE, pixels[:SIZE]. Repeatable.",
     ),
 ]
 Out = Annotated[
