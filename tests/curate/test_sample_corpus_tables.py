@@ -24,13 +24,14 @@ def split(tmp_path_factory):
 
 def test_datasets_opens_the_split(split, tmp_path):
     rows = datasets.load_dataset(str(split), cache_dir=str(tmp_path))["train"]
-    assert rows.column_names == ["image", "label", "mask", "depth"]
+    assert rows.column_names == ["image", "label", "mask", "depth", "depth_scale"]
     assert rows.features["label"].names[rows[3]["label"]] == "zigzag_ring"
     assert rows["label"] == list(range(12)) * 2
     row = rows[5]
     assert row["image"].mode == "RGB"
     assert np.asarray(row["mask"]).dtype == np.uint8
     assert np.asarray(row["depth"]).dtype == np.uint16
+    assert row["depth_scale"] == pytest.approx(0.001)
     assert row["image"].size == row["mask"].size == row["depth"].size
 
 

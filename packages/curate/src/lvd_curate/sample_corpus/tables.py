@@ -7,18 +7,20 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Features, Image
+from datasets import ClassLabel, Features, Image, Value
 
 from lvd_curate.sample_corpus.files import LabelledImage
 from lvd_curate.sample_corpus.plan import PoolFile
 from lvd_curate.sample_corpus.world import SEED_CLASSES
 
+METRES_PER_NUMBER = 0.001  # depth is stored in millimetres
 FEATURES = Features(
     {
         "image": Image(),
         "label": ClassLabel(names=[kind.name for kind in SEED_CLASSES]),
         "mask": Image(),
         "depth": Image(),
+        "depth_scale": Value("float32"),
     }
 )
 TRUTH_SCHEMA = pa.schema(
@@ -47,6 +49,7 @@ task_categories: [image-classification, image-segmentation, depth-estimation]
 | `label` | class of the main object: {names} |
 | `mask` | 8-bit PNG: 0 background, 1 + label for each object of a class, 255 clutter (to be ignored) |
 | `depth` | 16-bit PNG: distance along the camera's axis in millimetres, known for every pixel |
+| `depth_scale` | metres per stored number of `depth` |
 """
 
 
@@ -69,6 +72,7 @@ class LabelledWriter:
             "label": [row.label for row in rows],
             "mask": [{"bytes": row.mask, "path": None} for row in rows],
             "depth": [{"bytes": row.depth, "path": None} for row in rows],
+            "depth_scale": [METRES_PER_NUMBER] * len(rows),
         }
         self.writer.write_table(pa.table(columns, schema=FEATURES.arrow_schema))
 
