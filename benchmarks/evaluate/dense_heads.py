@@ -28,10 +28,10 @@ from torch import Tensor
 
 from lvd_evaluate.config import DepthConfig
 from lvd_evaluate.contracts import Encoder
-from lvd_evaluate.depth_heads import BinsHead, TokenMaps, build_head, expected_depth
-from lvd_evaluate.depth_training import Candidate, build_candidates, build_reader, train_candidates
+from lvd_evaluate.dense.depth_heads import BinsHead, TokenMaps, build_head, expected_depth
+from lvd_evaluate.dense.depth_training import Candidate, build_candidates, build_reader, train_candidates
+from lvd_evaluate.dense.training_state import TrainingState
 from lvd_evaluate.encoders import load_encoder
-from lvd_evaluate.training_state import TrainingState
 
 RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"
 SIZE = (168, 224)  # height, width in pixels

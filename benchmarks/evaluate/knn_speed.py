@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from lvd_evaluate.neighbours import nearest, unit, vote
+from lvd_evaluate.classifiers.neighbours import nearest, unit, vote
 
 RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"
 CLASSES, TEMPERATURE, NEIGHBOURS = 100, 0.07, (20, 200)

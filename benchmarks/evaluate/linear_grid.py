@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from lvd_evaluate.classifiers.heads import split_off
 from lvd_evaluate.config import LinearConfig
 from lvd_evaluate.contracts import Features
-from lvd_evaluate.heads import split_off
 from lvd_evaluate.probes.linear import evaluate_linear
 
 RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"

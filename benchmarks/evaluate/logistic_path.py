@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from lvd_evaluate.classifiers.heads import split_off
 from lvd_evaluate.config import LogisticConfig
 from lvd_evaluate.contracts import Features
-from lvd_evaluate.heads import split_off
 from lvd_evaluate.probes.logistic import costs_of, evaluate_logistic
 
 RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"

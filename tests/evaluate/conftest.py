@@ -165,7 +165,7 @@ def blobs():
 @pytest.fixture(scope="session")
 def make_row():
     """Builds a row of results: make_row(spec, probe, value, **fields)."""
-    from lvd_evaluate.results import Row
+    from lvd_evaluate.scoring.results import Row
 
     def build(spec: str, probe: str, value: float | None, **fields):
         ends = (None, None) if value is None else (value - 0.02, value + 0.02)

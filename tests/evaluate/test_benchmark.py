@@ -10,7 +10,7 @@ from lvd_evaluate.benchmark import run_benchmark
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import hold_folder
 from lvd_evaluate.recipes import Assignment, build_config
-from lvd_evaluate.results import load_rows
+from lvd_evaluate.scoring.results import load_rows
 
 WORDS = ["linear.min_steps=40", "linear.epochs=0", "linear.batch_size=32", "bootstrap=500"]
 

@@ -17,7 +17,7 @@ from lvd_evaluate import features as features_module
 from lvd_evaluate.config import DataConfig, FeaturesConfig
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import extract_features, transform_image
-from lvd_evaluate.tasks import load_task
+from lvd_evaluate.tasks.classification import load_task
 
 CONFIG = FeaturesConfig(batch_size=8, shard_size=20, threads=2)
 

@@ -10,10 +10,10 @@ import torch
 
 from lvd_evaluate.config import KnnConfig, LogisticConfig
 from lvd_evaluate.contracts import Features
-from lvd_evaluate.definitions import recipe_of
 from lvd_evaluate.probes import depth, logistic, segmentation
 from lvd_evaluate.probes.knn import evaluate_knn
 from lvd_evaluate.recipes import build_benchmark
+from lvd_evaluate.tasks.definitions import recipe_of
 
 
 @pytest.fixture(scope="module")

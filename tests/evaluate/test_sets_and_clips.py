@@ -9,7 +9,7 @@ from PIL import Image
 from lvd_evaluate.benchmark import run_benchmark
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.recipes import Assignment, build_config
-from lvd_evaluate.results import load_rows
+from lvd_evaluate.scoring.results import load_rows
 
 WORDS = ["linear.min_steps=40", "linear.epochs=0", "linear.batch_size=32", "bootstrap=200", "knn.headline=5"]
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lvd_evaluate.results import load_rows
+from lvd_evaluate.scoring.results import load_rows
 
 MEASURED = ("model", "probe", "task", "setting", "metric", "value", "ci_low", "ci_high", "n_train", "n_test", "notes")
 

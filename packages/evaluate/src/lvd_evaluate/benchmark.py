@@ -25,7 +25,7 @@ from lvd_evaluate.measure import Probed, headline_metric, run_probe, settings_of
 from lvd_evaluate.opening import OpenTask, open_task
 from lvd_evaluate.publish import hold_folder, publish_bytes
 from lvd_evaluate.recipes import Assignment
-from lvd_evaluate.results import (
+from lvd_evaluate.scoring.results import (
     Row,
     asked_settings,
     load_rows,
@@ -34,7 +34,7 @@ from lvd_evaluate.results import (
     still_true,
     versions,
 )
-from lvd_evaluate.scores import Score, compare_evidence, save_evidence, score_outcome
+from lvd_evaluate.scoring.scores import Score, compare_evidence, save_evidence, score_outcome
 
 logger = logging.getLogger(__name__)
 

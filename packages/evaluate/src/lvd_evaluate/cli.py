@@ -170,8 +170,8 @@ def visualize(
 
     Example: evaluate visualize a.jpg b.jpg --ckpt runs/tiny visualize.image_size=448
     """
+    from lvd_evaluate.pictures.visualize import run_visualize
     from lvd_evaluate.recipes import build_config
-    from lvd_evaluate.visualize import run_visualize
 
     words = [str(image) for image in images if "=" in str(image) and not image.exists()]
     files = [image for image in images if str(image) not in words]
@@ -191,7 +191,7 @@ def validate(
     Example: evaluate validate train=camvid-train.parquet test=camvid-val.parquet --kind segmentation data.void=11
     """
     from lvd_evaluate.recipes import build_config
-    from lvd_evaluate.validate import is_usable, tell, validate_data
+    from lvd_evaluate.validation.validate import is_usable, tell, validate_data
 
     words = [word for word in data if word.startswith("data.")]
     findings = validate_data([word for word in data if word not in words], build_config(None, words).data, kind)
@@ -210,7 +210,7 @@ def tasks(
 
     Example: evaluate tasks cifar10 ade20k > all.yaml
     """
-    from lvd_evaluate.definitions import list_definitions, recipe_of
+    from lvd_evaluate.tasks.definitions import list_definitions, recipe_of
 
     typer.echo(recipe_of(names) if names else list_definitions())
 
@@ -222,8 +222,8 @@ def report(
     ],
 ) -> None:
     """Print the tables again and write report.html and report.md from results.jsonl."""
-    from lvd_evaluate.report import markdown_tables, write_report
-    from lvd_evaluate.results import load_rows
+    from lvd_evaluate.reporting.report import markdown_tables, write_report
+    from lvd_evaluate.scoring.results import load_rows
 
     results = folder / "results.jsonl"
     if not results.is_file():
@@ -244,8 +244,8 @@ def _split_words(words: list[str] | None) -> tuple[Path | None, list[str]]:
 def _run(ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assignment], out: Path) -> None:
     from lvd_evaluate import ranks
     from lvd_evaluate.benchmark import run_benchmark
-    from lvd_evaluate.report import markdown_tables, write_report
-    from lvd_evaluate.results import load_rows
+    from lvd_evaluate.reporting.report import markdown_tables, write_report
+    from lvd_evaluate.scoring.results import load_rows
 
     with ranks.together():
         rows = run_benchmark(ckpt, baselines, assignments, out)

@@ -110,7 +110,7 @@ def _classify(
 
 def _test_robustness(opened: OpenTask, encoder: Encoder, config: EvaluateConfig, store: Path, folder: Path) -> Probed:
     from lvd_evaluate.probes.robustness import evaluate_robustness
-    from lvd_evaluate.robustness_tasks import encoder_for
+    from lvd_evaluate.tasks.robustness import encoder_for
 
     task, sets = opened.content
     train, test = _extract(encoder, [task.train, task.test], config, store)
@@ -160,7 +160,7 @@ def _retrieve(opened: OpenTask, encoder: Encoder, config: EvaluateConfig, store:
 
 def _classify_clips(opened: OpenTask, encoder: Encoder, config: EvaluateConfig, store: Path, folder: Path) -> Probed:
     from lvd_evaluate.probes.video import evaluate_video
-    from lvd_evaluate.video_tasks import average_frames
+    from lvd_evaluate.tasks.video import average_frames
 
     task, how = opened.content, config.video.combine
     frames = _extract(encoder, [task.train.frames, task.test.frames], config, store)

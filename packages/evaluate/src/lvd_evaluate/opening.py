@@ -12,7 +12,7 @@ import numpy as np
 from lvd_evaluate.config import DataConfig
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.recipes import Assignment
-from lvd_evaluate.tables import SPLIT_NAMES
+from lvd_evaluate.tasks.tables import SPLIT_NAMES
 
 KINDS = {  # probe: kind of task
     "knn": "classification",
@@ -81,7 +81,7 @@ def open_task(assignment: Assignment) -> OpenTask:
 
 
 def _open_classification(assignment: Assignment, config: DataConfig) -> OpenTask:
-    from lvd_evaluate.tasks import load_one_set, load_task
+    from lvd_evaluate.tasks.classification import load_one_set, load_task
 
     extra = [value for value in assignment.data if _names_a_set(value)]
     if extra and "robustness" not in assignment.probes:
@@ -92,7 +92,7 @@ def _open_classification(assignment: Assignment, config: DataConfig) -> OpenTask
     task = load_one_set(data, config) if assignment.config.knn.leave_one_out else load_task(data, config)
     sets: list[Any] = []
     if "robustness" in assignment.probes:
-        from lvd_evaluate.robustness_tasks import load_robustness_sets
+        from lvd_evaluate.tasks.robustness import load_robustness_sets
 
         sets = load_robustness_sets(extra, config, assignment.config.robustness, task)
     return OpenTask(
@@ -117,7 +117,7 @@ def _names_a_set(value: str) -> bool:
 
 
 def _open_dense(assignment: Assignment, config: DataConfig, kind: str) -> OpenTask:
-    from lvd_evaluate.dense_tasks import load_dense_task
+    from lvd_evaluate.tasks.dense import load_dense_task
 
     task = load_dense_task(assignment.data, config, kind)
     return OpenTask(
@@ -136,7 +136,7 @@ def _open_dense(assignment: Assignment, config: DataConfig, kind: str) -> OpenTa
 
 
 def _open_retrieval(assignment: Assignment, config: DataConfig) -> OpenTask:
-    from lvd_evaluate.retrieval_tasks import load_retrieval_task
+    from lvd_evaluate.tasks.retrieval import load_retrieval_task
 
     task = load_retrieval_task(assignment.data, config)
     return OpenTask(
@@ -155,7 +155,7 @@ def _open_retrieval(assignment: Assignment, config: DataConfig) -> OpenTask:
 
 
 def _open_video(assignment: Assignment, config: DataConfig) -> OpenTask:
-    from lvd_evaluate.video_tasks import load_video_task
+    from lvd_evaluate.tasks.video import load_video_task
 
     task = load_video_task(assignment.data, config, assignment.config.video.frames)
     return OpenTask(

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from lvd_evaluate import ranks
+from lvd_evaluate.classifiers.heads import split_off
 from lvd_evaluate.config import DepthConfig
 from lvd_evaluate.contracts import DenseSplit, DenseTask, Encoder, Outcome
-from lvd_evaluate.dense_loading import PreparedRows, TrainingSamples, prepared_rows, training_batches
-from lvd_evaluate.depth_images import AugmentDepth, PrepareDepth, crop_size
-from lvd_evaluate.depth_metrics import METRICS, compute_depth_metrics, to_measurements, valid_pixels
-from lvd_evaluate.depth_pictures import draw_depth
-from lvd_evaluate.depth_training import (
+from lvd_evaluate.dense.depth_images import AugmentDepth, PrepareDepth, crop_size
+from lvd_evaluate.dense.depth_metrics import METRICS, compute_depth_metrics, to_measurements, valid_pixels
+from lvd_evaluate.dense.depth_pictures import draw_depth
+from lvd_evaluate.dense.depth_training import (
     Candidate,
     TokenReader,
     build_candidates,
@@ -33,11 +33,11 @@ from lvd_evaluate.depth_training import (
     resize_depth,
     train_candidates,
 )
+from lvd_evaluate.dense.loading import PreparedRows, TrainingSamples, prepared_rows, training_batches
+from lvd_evaluate.dense.training_state import TrainingState
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.heads import split_off
 from lvd_evaluate.progress import track
 from lvd_evaluate.publish import publish_bytes
-from lvd_evaluate.training_state import TrainingState
 
 CODE_VERSION = 1  # raise when the same inputs would give other numbers
 MEDIAN_IMAGES = 64  # train images that the constant guess is made of

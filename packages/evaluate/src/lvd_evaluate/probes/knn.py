@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from lvd_evaluate.classifiers.few_shot import draw_shots, measure_tries, spread_of_tries
+from lvd_evaluate.classifiers.neighbours import nearest, unit, vote
 from lvd_evaluate.config import FewShotConfig, KnnConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.few_shot import draw_shots, measure_tries, spread_of_tries
-from lvd_evaluate.neighbours import nearest, unit, vote
 
 logger = logging.getLogger(__name__)
 

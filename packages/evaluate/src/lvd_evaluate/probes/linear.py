@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lvd_evaluate.classifiers.linear_grid import fit_head, num_heads, to_device
+from lvd_evaluate.classifiers.linear_stream import find_training
 from lvd_evaluate.config import FeaturesConfig, LinearConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome, Split
-from lvd_evaluate.linear_grid import fit_head, num_heads, to_device
-from lvd_evaluate.linear_stream import find_training
 
 
 def evaluate_linear(

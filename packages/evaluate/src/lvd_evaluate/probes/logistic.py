@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lvd_evaluate.classifiers.few_shot import deal_folds, draw_shots, measure_tries, spread_of_tries
+from lvd_evaluate.classifiers.heads import split_off
+from lvd_evaluate.classifiers.softmax_regression import Classifier, SoftmaxRegression
 from lvd_evaluate.config import FewShotConfig, LogisticConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.few_shot import deal_folds, draw_shots, measure_tries, spread_of_tries
-from lvd_evaluate.heads import split_off
 from lvd_evaluate.progress import track
-from lvd_evaluate.softmax_regression import Classifier, SoftmaxRegression
 
 ONE_SHOT_C = 1.0  # scikit-learn's default, where one image per class leaves nothing to choose on
 CLOSER = 100  # times than on the path: no image may hang on how the last fit was solved

@@ -12,7 +12,7 @@ from lvd_evaluate.config import RetrievalConfig
 from lvd_evaluate.contracts import Encoder, Features, Measurement, Outcome
 from lvd_evaluate.encoders import preprocessing
 from lvd_evaluate.progress import track
-from lvd_evaluate.retrieval_tasks import Judgement, RetrievalTask
+from lvd_evaluate.tasks.retrieval import Judgement, RetrievalTask
 
 CHUNK = 2**25  # similarities held at once, 128 MB
 # What counts as right and what is taken out of the ranking (Radenovic et al., Revisiting Oxford and Paris, 2018)

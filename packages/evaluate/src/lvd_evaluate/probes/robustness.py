@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from lvd_evaluate.classifiers.linear_grid import ChosenHead, fit_head, to_device
+from lvd_evaluate.classifiers.linear_stream import find_training
+from lvd_evaluate.classifiers.neighbours import nearest, unit, vote
 from lvd_evaluate.config import FeaturesConfig, KnnConfig, LinearConfig, RobustnessConfig
 from lvd_evaluate.contracts import Encoder, Features, Measurement, Outcome, Split
-from lvd_evaluate.corruptions import ALEXNET_ERRORS
 from lvd_evaluate.encoders import preprocessing
-from lvd_evaluate.linear_grid import ChosenHead, fit_head, to_device
-from lvd_evaluate.linear_stream import find_training
-from lvd_evaluate.neighbours import nearest, unit, vote
-from lvd_evaluate.robustness_tasks import Corruptions, RobustnessSet, encoder_for
+from lvd_evaluate.tasks.corruptions import ALEXNET_ERRORS
+from lvd_evaluate.tasks.robustness import Corruptions, RobustnessSet, encoder_for
 
 IMAGENET_CLASSES = 1000
 

@@ -16,14 +16,14 @@ import numpy as np
 from lvd_evaluate import ranks
 from lvd_evaluate.config import SegmentationConfig, SegmentationSizes
 from lvd_evaluate.contracts import DenseTask, Encoder, Outcome
-from lvd_evaluate.dense_pictures import colour_classes, side_by_side
+from lvd_evaluate.dense.pictures import colour_classes, side_by_side
+from lvd_evaluate.dense.segmentation_heads import SegmentationHeads
+from lvd_evaluate.dense.segmentation_metrics import mean_iou, measure_pixels
+from lvd_evaluate.dense.segmentation_training import Plan, measure_heads, predict_scores, train_heads
+from lvd_evaluate.dense.segmentation_views import Prepare
+from lvd_evaluate.dense.training_state import TrainingState
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import publish_bytes
-from lvd_evaluate.segmentation_heads import SegmentationHeads
-from lvd_evaluate.segmentation_metrics import mean_iou, measure_pixels
-from lvd_evaluate.segmentation_training import Plan, measure_heads, predict_scores, train_heads
-from lvd_evaluate.segmentation_views import Prepare
-from lvd_evaluate.training_state import TrainingState
 
 PUBLISHED_RATES = (1e-3, 1e-4)  # learning rate and weight decay of the original configs
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from lvd_evaluate.classifiers.linear_grid import CachedTraining, fit_head, num_heads, to_device
 from lvd_evaluate.config import LinearConfig, VideoConfig
 from lvd_evaluate.contracts import Encoder, Features, Outcome
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.linear_grid import CachedTraining, fit_head, num_heads, to_device
 
 
 def evaluate_video(

@@ -1,0 +1,1 @@
+"""Classifiers on frozen features: nearest neighbours, stacked linear heads, logistic regression, few shots."""

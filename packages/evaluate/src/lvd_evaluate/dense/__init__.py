@@ -1,0 +1,1 @@
+"""Heads on frozen patch tokens: segmentation and depth, their images, losses, metrics and training."""

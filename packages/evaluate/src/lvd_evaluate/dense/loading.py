@@ -1,0 +1,81 @@
+"""Images with targets, decoded and augmented by other processes: the same samples whatever their number."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lvd_evaluate import ranks
+from lvd_evaluate.contracts import DenseSplit
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_WORKERS = 8  # beyond these, one accelerator is fed
+
+
+@dataclass(frozen=True)
+class TrainingSamples:
+    """Sample n of a training run: a row in an order that changes with each pass, augmented by draws of its own."""
+
+    split: DenseSplit
+    rows: np.ndarray  # int64 [N], of the split
+    augment: Callable[[Image.Image, np.ndarray, np.random.Generator], tuple[Tensor, Tensor]]  # image, target
+    seed: int
+
+    def row(self, sample: int) -> int:
+        """Every row once per pass."""
+        turn, place = divmod(sample, len(self.rows))
+        return int(self.rows[np.random.default_rng([self.seed, 0, turn]).permutation(len(self.rows))[place]])
+
+    def __getitem__(self, sample: int) -> tuple[Tensor, Tensor]:
+        """Image and target; crosses to other processes."""
+        image, target = self.split.read(self.row(sample))
+        return self.augment(image, target, np.random.default_rng([self.seed, 1, sample]))
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """Row n of a split as it is wanted for measuring."""
+
+    split: DenseSplit
+    prepare: Callable[[Image.Image, np.ndarray], Any]
+
+    def __getitem__(self, row: int) -> Any:
+        """What `prepare` makes of the row; crosses to other processes."""
+        return self.prepare(*self.split.read(row))
+
+
+def training_batches(
+    samples: TrainingSamples, batch_size: int, start: int, stop: int, workers: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's part of the batches start..stop: images [b, 3, H, W] and targets [b, H, W]."""
+    mine = [[step * batch_size + place for place in ranks.my_rows(batch_size)] for step in range(start, stop)]
+    yield from _loader(samples, workers, batch_sampler=mine)
+
+
+def prepared_rows(samples: PreparedRows, rows: Iterable[int], workers: int | None) -> Iterator[Any]:
+    """The given rows, prepared, in order."""
+    yield from _loader(samples, workers, sampler=list(rows), batch_size=None)
+
+
+def _loader(samples: TrainingSamples | PreparedRows, workers: int | None, **how: Any) -> DataLoader[Any]:
+    """Workers are forked from a server that has imported what takes seconds and holds no threads.
+
+    This process does hold some (of tables, of the encoder), which do not survive a fork.
+    """
+    count = min(os.cpu_count() or 1, MAX_WORKERS) if workers is None else workers
+    if count:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["lvd_evaluate.dense.transforms"])
+        how |= {"multiprocessing_context": context, "prefetch_factor": 4}
+    generator = torch.Generator()  # else the loader draws a seed from global state
+    return DataLoader(samples, num_workers=count, generator=generator, **how)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What a network sees, drawn: PCA of patch tokens, attention, matching parts."""

@@ -1,0 +1,1 @@
+"""From results.jsonl to a page and a Markdown file."""

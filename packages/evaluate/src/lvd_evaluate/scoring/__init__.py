@@ -1,0 +1,1 @@
+"""From what probes say to values with intervals, comparisons and results.jsonl."""

@@ -1,0 +1,1 @@
+"""Checking data before anything is measured on it."""
