@@ -44,7 +44,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RECIPE.yaml] [key=value ...]",
-        help="Settings; each stands in lvd_evaluate/config.py.",
+        help="Settings; each stands in lvd_evaluate/config/.",
         show_default=False,
     ),
 ]
