@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lvd_evaluate.encoders import load_encoder
+from lvd_evaluate.encoders import load_encoder, vision_towers
 from lvd_evaluate.encoders.vision_towers import tokens_of_map
 from lvd_evaluate.errors import InputError
 
@@ -125,3 +125,15 @@ def test_prefix_tokens_are_class_token_and_registers():
     assert tokens.cls.tolist() == [[0, 1, 2, 3, 4]]
     assert tokens.registers.shape == (1, 2, 5)
     assert tokens.patches.shape == (1, 2, 3, 5)
+
+
+def test_a_tower_without_a_class_token_is_read_through_its_own_attention_pool():
+    import timm
+
+    small = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    module = timm.create_model("vit_base_patch16_siglip_224", num_classes=0, **small).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        (tokens,) = vision_towers.timm_reader(module, True)(images, [1], True)
+        torch.testing.assert_close(tokens.cls, module(images))
+    assert tokens.patches.shape == (2, 2, 2, 32)

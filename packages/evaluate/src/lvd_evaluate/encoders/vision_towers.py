@@ -54,7 +54,7 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
         spec=spec,
         name=f"{name} ({Path(file).stem})" if file else name,
         loader=f"timm {timm.__version__}",
-        feature=_feature(getattr(module, "num_prefix_tokens", 0) > 0, module.num_features),
+        feature=_feature(getattr(module, "num_prefix_tokens", 0) > 0, attention_pool(module), module.num_features),
         architecture={"timm": name, "class": type(module).__name__},
         weights=f"{len(module.state_dict())} tensors loaded strictly",
         image_size=image_size or native,
@@ -104,7 +104,8 @@ def load_open_clip(spec: str, rest: str, *, image_size: int | None, device: torc
         spec=spec,
         name=f"OpenCLIP {name} ({Path(source).stem})",
         loader=f"open_clip {open_clip.__version__}",
-        feature=_feature(has_prefix, probe["image_intermediates"][-1].shape[1]) + ", before the projection",
+        feature=_feature(has_prefix, attention_pool(trunk), probe["image_intermediates"][-1].shape[1])
+        + ", before the projection",
         architecture={"open_clip": open_clip.get_model_config(name)},
         weights=f"{len(visual.state_dict())} tensors loaded strictly, text tower left out",
         image_size=native,
@@ -136,7 +137,10 @@ def timm_reader(module: Any, has_blocks: bool) -> ReadTokens:
         maps = module.forward_intermediates(
             pixels, indices=list(layers) if has_blocks else 1, norm=normed, intermediates_only=True, **with_prefix
         )
-        return [tokens_of_map(*found) if with_prefix else tokens_of_map(found, None) for found in maps]
+        return [
+            tokens_of_map(*found) if with_prefix else tokens_of_map(found, None, attention_pool(module))
+            for found in maps
+        ]
 
     return read_tokens
 
@@ -152,19 +156,30 @@ def _open_clip_reader(visual: Any, has_blocks: bool) -> ReadTokens:
         )
         maps = output["image_intermediates"]
         prefixes = output.get("image_intermediates_prefix") or [None] * len(maps)
-        return [tokens_of_map(grid, prefix) for grid, prefix in zip(maps, prefixes, strict=True)]
+        pool = attention_pool(getattr(visual, "trunk", None))
+        return [tokens_of_map(grid, prefix, pool) for grid, prefix in zip(maps, prefixes, strict=True)]
 
     return read_tokens
 
 
-def tokens_of_map(grid: Tensor, prefix: Tensor | None) -> Tokens:
-    """Tokens from a map [B, D, h, w] and its prefix [B, 1 + R, D]; without a prefix the map's mean is `cls`."""
+def tokens_of_map(grid: Tensor, prefix: Tensor | None, pool: nn.Module | None = None) -> Tokens:
+    """Tokens from a map [B, D, h, w] and its prefix [B, 1 + R, D].
+
+    Without a prefix `cls` is what the network's own attention pool makes of the map (SigLIP), or else the map's mean.
+    """
     patches = grid.permute(0, 2, 3, 1)  # [B, h, w, D]
     if prefix is None:
-        return Tokens(cls=patches.mean(dim=(1, 2)), patches=patches)
+        return Tokens(cls=pool(patches.flatten(1, 2)) if pool else patches.mean(dim=(1, 2)), patches=patches)
     return Tokens(cls=prefix[:, 0], registers=prefix[:, 1:], patches=patches)
 
 
-def _feature(has_prefix: bool, width: int) -> str:
-    what = "class token after the final norm" if has_prefix else "mean of the last map (no class token)"
+def attention_pool(trunk: Any) -> nn.Module | None:
+    """The pool that stands for a class token in timm's towers with global_pool "map", as SigLIP's."""
+    return getattr(trunk, "attn_pool", None)
+
+
+def _feature(has_prefix: bool, pool: nn.Module | None, width: int) -> str:
+    what = "class token after the final norm"
+    if not has_prefix:
+        what = "attention pool of the last map" if pool else "mean of the last map (no class token)"
     return f"{what}, {width} values"
