@@ -135,3 +135,14 @@ def test_paired_differences_are_narrower_than_the_spread_of_units_and_know_which
     assert found.low < found.delta < found.high < 0
     assert compare_measurements(_mean(theirs, **lower), _mean(ours, **lower), 2000, 0).verdict == "worse"
     assert compare_measurements(_mean(ours, **lower), _mean(ours, **lower), 2000, 0).verdict == "tie"
+
+
+def test_resamples_without_a_unit_that_counts_leave_the_interval():
+    counts = np.array([[1.0], [1], [0], [0], [0], [0]])  # two queries of six have something to find
+    ours = Measurement("map", np.array([[0.3], [0.5], [0], [0], [0], [0]]), counts)
+    theirs = Measurement("map", np.array([[0.2], [0.3], [0], [0], [0], [0]]), counts)
+    interval = measurement_interval(ours, 1000, 0)
+    assert (interval.low, interval.high) == pytest.approx((0.3, 0.5))
+    found = compare_measurements(ours, theirs, 1000, 0)
+    assert (found.delta, found.low, found.high) == pytest.approx((0.15, 0.1, 0.2))
+    assert found.verdict == "better"

@@ -151,6 +151,10 @@ def _ratios(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(draws: np.ndarray) -> tuple[float, float]:
+    """Of the draws that have a value: a resample may hold no unit that counts."""
+    defined = draws[~np.isnan(draws)]
+    if not len(defined):
+        return np.nan, np.nan
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
