@@ -193,6 +193,22 @@ def test_a_diverged_head_is_not_chosen():
     assert outcome.setting["learning_rate"] == 1e-2
 
 
+def test_an_image_without_finite_scores_is_missed_not_left_out(monkeypatch):
+    task, plain = make_task(), segmentation_training.predict_scores
+    size = task.test.read(2)[1].shape
+    (whole,) = evaluate_segmentation(task, pixels(), CONFIG, "clean", 0)
+    monkeypatch.setattr(
+        segmentation_training,
+        "predict_scores",
+        lambda *given: plain(*given) * (float("nan") if given[4] == size else 1),
+    )
+    (broken,) = evaluate_segmentation(task, pixels(), CONFIG, "clean", 0)
+    there, right = broken.measurements[1].denominators[:, 0], broken.measurements[1].numerators[:, 0]
+    assert np.array_equal(there, whole.measurements[1].denominators[:, 0])
+    assert (right == 0).tolist() == [False, False, True, False, False]
+    assert value(broken) < value(whole)
+
+
 def test_numbers_depend_on_the_seed_alone():
     torch.manual_seed(1)
     (first,) = evaluate_segmentation(make_task(), pixels(), CONFIG, "clean", 3)

@@ -99,7 +99,7 @@ def measure_heads(
             parts.append(_count_image(plan, heads, which, images, target))
             advance(1)
     counts = np.stack(ranks.gather_rows(parts, len(rows)))
-    if not counts.any():
+    if not counts[..., 1].any():
         raise InputError("segmentation: all heads have diverged; give smaller segmentation.learning_rates")
     return counts
 
@@ -109,12 +109,13 @@ def _count_image(
 ) -> np.ndarray:
     scores = predict_scores(plan, heads, which, images, (target.shape[0], target.shape[1]))
     truth, classes = target.to(scores.device), len(plan.task.classes)
-    return np.stack(
-        [
-            count_pixels(score.argmax(dim=0), truth, classes) if score.isfinite().all() else np.zeros((classes, 3), int)
-            for score in scores
-        ]
-    )
+    found = []
+    for score in scores:
+        counts = count_pixels(score.argmax(dim=0), truth, classes)
+        if not score.isfinite().all():
+            counts[:, :2] = 0  # nothing was said: all that is there is missed, not left out
+        found.append(counts)
+    return np.stack(found)
 
 
 @torch.inference_mode()
