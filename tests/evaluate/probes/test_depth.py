@@ -149,6 +149,18 @@ def test_heads_that_diverge_are_never_chosen_and_all_diverging_is_said():
         run(learning_rates=(float("inf"),))
 
 
+def test_a_depth_that_is_no_number_is_said_not_left_out(monkeypatch):
+    plain, calls = probe.predict, []
+
+    def broken(*given):
+        calls.append(given)
+        return plain(*given) * (float("nan") if len(calls) == 3 else 1)  # the held-out image, then those of test
+
+    monkeypatch.setattr(probe, "predict", broken)
+    with pytest.raises(InputError, match="depth is not finite on 1 of 5 test images"):
+        run()
+
+
 def test_the_papers_run_has_a_name_of_its_own():
     settings = {"learning_rates": (1e-4,), "region": "nyu", "crop": (416, 544), "eval_crop": "eigen"}
     name = "depth-lin.1-dinov2-rate0.0001-38400x16-to10m-crop416x544-nyu-eigen-native-flip"

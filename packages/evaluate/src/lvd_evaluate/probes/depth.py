@@ -64,7 +64,8 @@ def evaluate_depth(
         folder: where state is kept while training runs, and pictures of the first test images.
 
     Raises:
-        InputError: too few images, no valid truth to choose on, every head has diverged, or no patch tokens.
+        InputError: too few images, no valid truth to choose on, every head has diverged, a depth is not finite, or no
+            patch tokens.
     """
     everything = np.arange(len(task.train))
     if protocol == "clean" and len(everything) < 2:
@@ -95,6 +96,7 @@ def evaluate_depth(
         finalists = [candidates[place] for place in chosen]
         values = judged[:, [*chosen, *(len(candidates) + place for place in chosen), -1]]
         chosen_on = "the test images themselves"
+    require_finite(values, reader)
 
     # ---- what is told ------------------------------------------------------------------------------------------------
     if folder and ranks.is_main():
@@ -234,6 +236,17 @@ def choose_rates(candidates: Sequence[Candidate], judged: np.ndarray) -> list[in
             raise InputError(f"depth: every {kind} head has diverged; give smaller depth.learning_rates")
         chosen.append(min(places, key=lambda place: errors[place]))
     return chosen
+
+
+def require_finite(values: np.ndarray, reader: TokenReader) -> None:
+    """Refuse values [N, G, 9] of test images with depth, the last guess being the constant, that are not numbers.
+
+    Raises:
+        InputError: there are some; left out, they would flatter the model.
+    """
+    lost = np.isnan(values).any(axis=(1, 2)) & ~np.isnan(values[:, -1, ABS_REL])
+    if lost.any():
+        raise InputError(f"{reader.encoder.name}: depth is not finite on {int(lost.sum())} of {len(lost)} test images")
 
 
 def mean_metric(values: np.ndarray, metric: int) -> float:
