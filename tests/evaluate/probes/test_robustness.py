@@ -109,5 +109,6 @@ def test_only_imagenet_c_is_measured_against_alexnet():
     ratios = [wrong[place].mean() / ALEXNET_ERRORS[name] for place, name in enumerate(names)]
     assert measurement_value(measured) == pytest.approx(np.mean(ratios))
     assert measure_set(found, predictions, 10)[0].metric == "corruption_error"
-    part, predictions, _ = _corruptions(names[:14], 5, 4, np.random.default_rng(0))
-    assert measure_set(part, predictions, 1000)[0].metric == "corruption_error"
+    for given in ((names[:14], 5), (names, 4)):  # a corruption or a severity is missing
+        part, predictions, _ = _corruptions(*given, 4, np.random.default_rng(0))
+        assert measure_set(part, predictions, 1000)[0].metric == "corruption_error"

@@ -5,6 +5,7 @@ The linear head is the one that the linear probe chooses on the base task; no se
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from lvd_evaluate.classifiers.neighbours import nearest, unit, vote
 from lvd_evaluate.config import FeaturesConfig, KnnConfig, LinearConfig, RobustnessConfig
 from lvd_evaluate.contracts import Encoder, Features, Measurement, Outcome, Split
 from lvd_evaluate.encoders import preprocessing
-from lvd_evaluate.tasks.corruptions import ALEXNET_ERRORS
+from lvd_evaluate.tasks.corruptions import ALEXNET_ERRORS, SEVERITIES
 from lvd_evaluate.tasks.robustness import Corruptions, RobustnessSet, encoder_for
 
 IMAGENET_CLASSES = 1000
@@ -141,10 +142,17 @@ def measure_set(found: RobustnessSet, predictions: np.ndarray, num_classes: int)
         zip(found.corruptions.names, (errors.sum(axis=0) / weights.sum(axis=0)).tolist(), strict=True)
     )
     metric = "corruption_error"
-    if set(found.corruptions.names) == set(ALEXNET_ERRORS) and num_classes == IMAGENET_CLASSES:
+    if is_imagenet_c(found.corruptions) and num_classes == IMAGENET_CLASSES:
         metric = "mce"
         weights = weights * np.array([ALEXNET_ERRORS[name] for name in found.corruptions.names])
     return Measurement(metric, errors, weights, higher_is_better=False), notes
+
+
+def is_imagenet_c(corruptions: Corruptions) -> bool:
+    """Whether all fifteen corruptions are there at all five severities, which alone makes an mCE."""
+    shown = set(zip(corruptions.corruption.tolist(), corruptions.severity.tolist(), strict=True))
+    named = {(corruptions.names[place], severity) for place, severity in shown}
+    return named == set(itertools.product(ALEXNET_ERRORS, SEVERITIES))
 
 
 def _error_sums(corruptions: Corruptions, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -51,11 +51,12 @@ class RobustnessSet:
 
     @property
     def fingerprint(self) -> str:
-        """Names images and all that is known of them."""
+        """Names the set, which its rows are called by, its images and all that is known of them."""
         parts = [self.accepted, self.classes]
         if self.corruptions:
             parts += [self.corruptions.corruption, self.corruptions.severity, self.corruptions.unit]
-        digest = hashlib.sha256(repr((self.images.fingerprint, self.corruptions and self.corruptions.names)).encode())
+        named = (self.name, self.images.fingerprint, self.corruptions and self.corruptions.names)
+        digest = hashlib.sha256(repr(named).encode())
         for part in parts:
             digest.update(part.tobytes())
         return digest.hexdigest()[:16]
