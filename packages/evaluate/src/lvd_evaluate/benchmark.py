@@ -107,7 +107,9 @@ def run_benchmark(
             open_at = under_test if spec == ckpt else EncoderShelf(spec)
             for bench, rows in zip(benches, found, strict=True):
                 try:
-                    rows += measure(bench, open_at(bench.assignment.config))
+                    with ranks.all_or_none():
+                        encoder = open_at(bench.assignment.config)
+                    rows += measure(bench, encoder)
                 except InputError as error:
                     if spec == ckpt:
                         raise

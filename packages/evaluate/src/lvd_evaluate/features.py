@@ -49,11 +49,11 @@ def extract_features(encoder: Encoder, split: Split, store: Path, config: Featur
     mine = [bounds[index] for index in ranks.my_rows(len(bounds))]
     missing = [(start, stop) for start, stop in mine if not _shard(folder, start, stop).is_dir()]
     todo, total = (sum(stop - start for start, stop in rows) for rows in (missing, mine))
-    if missing:
-        with track(f"{encoder.name}, {split.name}", total, "images", total - todo) as advance:
-            for start, stop in missing:
-                _fill_shard(encoder, split, _shard(folder, start, stop), range(start, stop), config, advance)
-    ranks.wait()
+    with ranks.all_or_none():  # after which every shard is there
+        if missing:
+            with track(f"{encoder.name}, {split.name}", total, "images", total - todo) as advance:
+                for start, stop in missing:
+                    _fill_shard(encoder, split, _shard(folder, start, stop), range(start, stop), config, advance)
     return _open_shards([_shard(folder, start, stop) for start, stop in bounds], split)
 
 

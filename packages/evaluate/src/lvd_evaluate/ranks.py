@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lvd_evaluate.errors import InputError
+
 Part = TypeVar("Part")
 
 
@@ -53,6 +55,28 @@ def wait() -> None:
     """Go on when every process has come here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """What one process finds wrong with its part of the input, every process raises: none waits for it for ever.
+
+    Raises:
+        InputError: a process raised it inside the block; its own, else that of the first.
+    """
+    own: InputError | None = None
+    try:
+        yield
+    except InputError as error:
+        own = error
+    told: list[Any] = [None if own is None else str(own)] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(told, told[0])
+    if own is not None:
+        raise own
+    others = [reason for reason in told if reason is not None]
+    if others:
+        raise InputError(others[0])
 
 
 def my_rows(count: int) -> range:
