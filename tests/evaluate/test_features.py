@@ -190,6 +190,15 @@ def test_the_transform_keeps_the_centre_of_a_wide_image():
     assert cut.min() > 190
 
 
+@pytest.mark.parametrize("size", [(64, 43), (43, 64), (50, 33), (90, 61), (32, 32), (20, 33)])
+def test_the_transform_is_torchvisions(size):
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    theirs = np.asarray(Compose([Resize(32, InterpolationMode.BICUBIC), CenterCrop(28)])(image)).transpose(2, 0, 1)
+    assert np.array_equal(transform_image(_encode(image), 32, 28), theirs)
+
+
 def test_an_image_of_the_right_size_passes_through_untouched():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     assert np.array_equal(transform_image(_encode(Image.fromarray(pixels)), 32, 32), pixels.transpose(2, 0, 1))

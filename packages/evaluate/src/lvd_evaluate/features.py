@@ -26,7 +26,7 @@ from lvd_evaluate.images import MAX_PIXELS, to_rgb
 from lvd_evaluate.progress import track
 from lvd_evaluate.publish import publish_bytes, publish_folder
 
-CODE_VERSION = 2  # raise when the same inputs would give other numbers
+CODE_VERSION = 3  # raise when the same inputs would give other numbers
 NUM_LAYERS = 4  # class tokens of the last four blocks: all that the linear grid reads
 READ_AHEAD = 3  # batches decoded while one is encoded
 logger = logging.getLogger(__name__)
@@ -84,8 +84,8 @@ def transform_image(content: bytes, resize: int, crop: int) -> np.ndarray:
 
     try:
         source = Image.open(io.BytesIO(content))
-        scale = resize / min(source.size)
-        width, height = (max(resize, round(side * scale)) for side in source.size)
+        short = min(source.size)
+        width, height = (resize * side // short for side in source.size)  # rounded down, as torchvision and the paper
         if max(source.width * source.height, width * height) > MAX_PIXELS:
             raise InputError(f"is a DecompressionBomb: {source.width}x{source.height}, resized {width}x{height} pixels")
         image = to_rgb(source).resize((width, height), Image.Resampling.BICUBIC)
