@@ -99,6 +99,23 @@ def test_finished_rows_are_not_computed_again(finished, run_folder, corpus, monk
     assert _run(run_folder, corpus, out, baselines) == rows
 
 
+def test_the_same_weights_by_another_path_and_name_keep_their_rows_each_once(run_folder, corpus, tmp_path, monkeypatch):
+    first = _run(run_folder, corpus, tmp_path, probes=["knn"])
+    monkeypatch.setattr(benchmark, "run_probe", None)
+    again = _run(f"{run_folder}/", corpus, tmp_path, probes=["knn"], words=["data.name=renamed"])
+    assert {row.task for row in again} == {"renamed"}
+    for spec in (run_folder, f"{run_folder}/"):
+        assert len(_run(spec, corpus, tmp_path, probes=["knn"])) == len(first)
+
+
+def test_published_numbers_stand_beside_whole_sets_alone(run_folder, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "published_value", lambda *given: {"value": 0.5, "source": "a paper"})
+    whole = _run(run_folder, corpus, tmp_path, probes=["knn"])
+    part = _run(run_folder, corpus, tmp_path, probes=["knn"], words=["data.limit_train=40"])
+    assert {row.published is None for row in whole} == {False}
+    assert {row.published is None for row in part} == {True}
+
+
 def test_killed_between_probes_the_same_command_ends_with_the_same_values(
     finished, run_folder, corpus, tmp_path, monkeypatch
 ):

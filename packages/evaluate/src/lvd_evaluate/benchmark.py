@@ -178,11 +178,13 @@ def measure(bench: Bench, encoder: Encoder) -> list[Row]:
 
 
 def finished_rows(bench: Bench, encoder: Encoder, run: str) -> list[Row]:
-    """Rows of that run if it was measured before, under the names that this invocation gives the model."""
+    """Rows of that run if it was measured before, under the names that this invocation gives the model and the task."""
     if not bench.evidence(run).is_file():
         return []
-    earlier = [row for row in earlier_rows(bench.out) if row.run == run]
-    return [replace(row, model=encoder.name, spec=encoder.spec) for row in earlier]
+    named: dict[str, Any] = {"model": encoder.name, "spec": encoder.spec, "task": bench.task.name}
+    earlier = [replace(row, **named) for row in earlier_rows(bench.out) if row.run == run]
+    unique = {row.key: row for row in earlier}  # two SPECs of the same weights share their runs
+    return [replace(row, published=published_beside(bench, row)) for row in unique.values()]
 
 
 def build_row(
@@ -190,7 +192,7 @@ def build_row(
 ) -> Row:
     """One measured value with its interval and everything needed to read or repeat it."""
     finite = math.isfinite(score.value)
-    return Row(
+    row = Row(
         run=run,
         procedure=outcome.procedure,
         setting=outcome.setting,
@@ -207,13 +209,19 @@ def build_row(
         ci_low=score.interval.low if finite else None,
         ci_high=score.interval.high if finite else None,
         ci_method=score.interval.method,
-        published=published_value(
-            outcome.setting.get("set", bench.task.name), score.units, encoder.spec, outcome.procedure, score.metric
-        ),
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **timing,
         **shared_fields(bench, encoder.name, encoder.spec, probe) | {"n_test": score.units},
     )
+    return replace(row, published=published_beside(bench, row))
+
+
+def published_beside(bench: Bench, row: Row) -> dict[str, Any] | None:
+    """The paper's number for the task of a row; none if only the first images were read, of train as of test."""
+    if bench.task.limited:
+        return None
+    task = row.setting.get("set", bench.task.name)
+    return published_value(task, row.n_test, row.spec, row.procedure or "", row.metric)
 
 
 def describe_timing(task: OpenTask, probed: Probed, seconds: float) -> dict[str, Any]:
