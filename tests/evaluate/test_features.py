@@ -15,6 +15,7 @@ from PIL import Image
 
 from lvd_evaluate import features as features_module
 from lvd_evaluate.config import DataConfig, FeaturesConfig
+from lvd_evaluate.encoders.pixels import PixelEncoder
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import extract_features, transform_image
 from lvd_evaluate.tasks.classification import load_task
@@ -36,6 +37,15 @@ def test_the_columns_are_those_of_the_encoder_in_order(split, colour_encoder, tm
         assert np.allclose(features.cls[:, layer], expected * (layer + 1), rtol=2e-3)
     assert np.allclose(features.patch_mean, expected, rtol=2e-3)
     assert features.labels.tolist() == split.labels.tolist()
+
+
+def test_the_mean_patch_is_that_of_every_patch_and_the_layers_keep_their_order():
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), dtype=np.uint8))
+    encoder = PixelEncoder("pixels:16", 16, torch.device("cpu"))
+    columns = features_module.encode_batch(encoder, images, "float32")
+    (tokens,) = encoder.encode(images, 1)
+    assert torch.allclose(columns["patch_mean"], tokens.patches.flatten(1, 2).mean(dim=1))
+    assert torch.equal(columns["cls"][:, 0], tokens.cls)
 
 
 def test_a_second_time_nothing_is_computed(split, colour_encoder, tmp_path):

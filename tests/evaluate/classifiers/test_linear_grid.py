@@ -1,7 +1,9 @@
 import dataclasses
+from typing import ClassVar
 
 import torch
 
+from lvd_evaluate.classifiers import linear_grid
 from lvd_evaluate.classifiers.linear_grid import (
     CachedTraining,
     FeatureSet,
@@ -9,6 +11,7 @@ from lvd_evaluate.classifiers.linear_grid import (
     build_heads,
     draw_order,
     feature_sets,
+    fit_head,
     num_steps,
     score_heads,
     train_heads,
@@ -92,6 +95,26 @@ def test_a_diverged_head_is_never_chosen(blobs):
     accuracy, _ = score_heads(heads, FeatureSet(1, False), wild, torch.arange(100))
     assert accuracy[1] == -1
     assert best_head({FeatureSet(1, False): heads}, wild, torch.arange(80, 100), "").rate == 0
+
+
+class RecordedTraining(CachedTraining):
+    """Notes which rows each training sees."""
+
+    def __call__(self, rows, sets, rates):
+        self.seen.append(rows)
+        return super().__call__(rows, sets, rates)
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+
+def test_the_held_out_slice_is_never_trained_on_before_the_choice(blobs, monkeypatch):
+    train, judged, plain = blobs(50, 1), [], linear_grid.best_head
+    monkeypatch.setattr(linear_grid, "best_head", lambda *given: judged.append(given[2]) or plain(*given))
+    fit_head(RecordedTraining(train, 4, CONFIG, 0), train, blobs(10, 2), CONFIG, "clean", 0)
+    chosen_from, refit = RecordedTraining.seen
+    assert sorted([*chosen_from.tolist(), *judged[0].tolist()]) == list(range(50))
+    assert len(judged[0]) == 5
+    assert refit.tolist() == list(range(50))
 
 
 def test_updates_follow_the_passes_over_train_but_never_fall_below_the_floor():

@@ -81,3 +81,7 @@ def test_upsampling_and_a_1x1_convolution_commute():
     first = upsample(convolution(tokens), (35, 49))
     last = convolution(upsample(tokens, (35, 49)))
     torch.testing.assert_close(first, last, atol=1e-5, rtol=1e-5)
+
+
+def test_upsampling_keeps_tokens_over_their_own_pixels():
+    assert upsample(torch.tensor([[[[0.0, 1.0]]]]), (1, 4)).flatten().tolist() == [0.0, 0.25, 0.75, 1.0]

@@ -161,6 +161,21 @@ def test_a_depth_that_is_no_number_is_said_not_left_out(monkeypatch):
         run()
 
 
+def test_predictions_stay_within_the_range_and_mirrored_ones_are_turned_back():
+    class Ramp(torch.nn.Module):
+        def forward(self, tokens):
+            width = tokens.patches.shape[3]
+            return torch.linspace(-1, 9, width).expand(len(tokens.patches), 2, width).clone()
+
+    reader = probe.build_reader(PatchColours(), CONFIG, "clean")
+    ramp = probe.Candidate("lin.1", 1.0, Ramp(), None)
+    image = torch.zeros(3, 16, 48, dtype=torch.uint8)
+    averaged, alone = probe.predict([ramp], reader, image, (2, 6), CONFIG)
+    there = torch.linspace(-1, 9, 6).clamp(CONFIG.min_depth, CONFIG.max_depth).expand(2, 6)
+    assert torch.allclose(alone, there)
+    assert torch.allclose(averaged, (there + there.flip(1)) / 2)
+
+
 def test_the_papers_run_has_a_name_of_its_own():
     settings = {"learning_rates": (1e-4,), "region": "nyu", "crop": (416, 544), "eval_crop": "eigen"}
     name = "depth-lin.1-dinov2-rate0.0001-38400x16-to10m-crop416x544-nyu-eigen-native-flip"

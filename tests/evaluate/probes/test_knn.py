@@ -7,7 +7,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from lvd_evaluate.classifiers import neighbours
 from lvd_evaluate.classifiers.few_shot import draw_shots
-from lvd_evaluate.classifiers.neighbours import nearest, vote
+from lvd_evaluate.classifiers.neighbours import nearest, unit, vote
 from lvd_evaluate.config import FewShotConfig, KnnConfig
 from lvd_evaluate.contracts import Features
 from lvd_evaluate.errors import InputError
@@ -78,6 +78,13 @@ def test_a_near_neighbour_outweighs_two_far_ones():
     assert vote(similarity, labels, [3], 2, 0.07)[0].tolist() == [0]
     assert vote(similarity, labels, [3], 2, 10.0)[0].tolist() == [1]  # a high temperature counts heads
     assert vote(similarity, labels, [1], 2, 10.0)[0].tolist() == [0]
+
+
+def test_similarities_that_half_precision_cannot_tell_apart_are_told_apart():
+    angles = torch.linspace(0.02, 0.021, 40)
+    gallery = unit(torch.stack([angles.cos(), angles.sin()], dim=1))
+    _, rows = nearest(unit(torch.tensor([[1.0, 0.0]])), gallery, 40, torch.device("cpu"))
+    assert rows[0].tolist() == list(range(40))
 
 
 def test_k_beyond_the_train_images_is_dropped_and_the_headline_falls_back(colour_encoder, caplog):

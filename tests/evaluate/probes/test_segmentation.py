@@ -16,6 +16,7 @@ from lvd_evaluate.contracts import VOID, DenseSplit, DenseTask
 from lvd_evaluate.dense import segmentation_training
 from lvd_evaluate.encoders.pixels import PixelEncoder
 from lvd_evaluate.errors import InputError
+from lvd_evaluate.probes import segmentation as probe
 from lvd_evaluate.probes.segmentation import evaluate_segmentation
 
 SMALL = SegmentationSizes(resize=16, crop=16, stride=8, scales=(0.8, 1.5))
@@ -98,6 +99,24 @@ def test_choice_never_looks_at_test_under_clean():
     assert shuffled.setting == truth.setting
     assert shuffled.notes == truth.notes
     assert value(shuffled) < value(truth) - 0.2
+
+
+def test_the_held_out_slice_is_never_trained_on_and_heads_are_judged_with_their_norm_at_rest(monkeypatch):
+    trained, judged = [], []
+    train, measure = probe.train_heads, probe.measure_heads
+    monkeypatch.setattr(probe, "train_heads", lambda *given: trained.extend(given[1]) or train(*given))
+
+    def note(plan, heads, which, split, rows):
+        judged.append((split.name, list(rows), heads.training))
+        return measure(plan, heads, which, split, rows)
+
+    monkeypatch.setattr(probe, "measure_heads", note)
+    evaluate_segmentation(make_task(), pixels(), replace(CONFIG, steps=2, holdout=0.3), "clean", 0)
+    (choice, held_out, _), (final, rows, _) = judged
+    assert (choice, final, rows) == ("train", "test", list(range(5)))
+    assert sorted([*trained, *held_out]) == list(range(9))
+    assert len(held_out) == 3
+    assert {training for _, _, training in judged} == {False}
 
 
 def test_dinov2_is_one_head_unless_asked_and_chooses_on_test():
