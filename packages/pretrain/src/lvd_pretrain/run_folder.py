@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -29,8 +32,33 @@ FREE = (
 FREE_SECTIONS = ("data.paths.", "monitor.", "knn.")
 
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what file systems without locks answer
+
+
+def lock_run_folder(run: Path) -> TextIO:
+    """Create the run folder and hold it against a second run, until the file is closed or this process ends.
+
+    The lock is this process's own: data workers that outlive a killed run for seconds do not keep it.
+
+    Raises:
+        InputError: another run holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    lock = open(run / ".lock", "a")  # noqa: SIM115 - the caller closes it
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            lock.close()
+            raise InputError(f"{run}: another run is training here; wait for it, end it or give another out=") from None
+        if error.errno not in NO_LOCKS:
+            raise
+        logging.getLogger(__name__).warning("%s: no file locks on this disk, start no second run here", run)
+    return lock
+
+
 def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> None:
-    """Create the run folder and its config.yaml; once it has a checkpoint (`started`), check that it is this run's.
+    """Write the run folder's config.yaml; once it has a checkpoint (`started`), check first that it is this run's.
 
     Raises:
         InputError: the folder holds a run of another configuration; names the first key that differs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
 from lvd_pretrain.pretrained import load_modules, open_pretrained
 from lvd_pretrain.publish import explain_failed_writes
 from lvd_pretrain.ranks import any_rank, gather_weights
-from lvd_pretrain.run_folder import claim_run_folder
+from lvd_pretrain.run_folder import claim_run_folder, lock_run_folder
 from lvd_pretrain.schedules import Schedules
 from lvd_pretrain.signals import StopRequest
 from lvd_pretrain.trackers import flat_settings
@@ -73,6 +74,7 @@ def pretrain(config: PretrainConfig) -> Path:
         check_same_data(state, facts, checkpoint)
         done = state["step"]
     loader = build_loader(source, config, done, rank, world)
+    held = lock_run_folder(run) if accelerator.is_main_process else nullcontext()
     if accelerator.is_main_process:
         claim_run_folder(run, config, started=checkpoint is not None)
     accelerator.wait_for_everyone()
@@ -92,7 +94,7 @@ def pretrain(config: PretrainConfig) -> Path:
         accelerator.wait_for_everyone()
 
     progress = Monitor(run / "metrics.jsonl", done, config.optim.steps, accelerator.is_main_process)
-    with progress as monitor, StopRequest() as stop:
+    with held, progress as monitor, StopRequest() as stop:
         monitor.say(
             f"{facts['images']} images, {describe(method)}, global batch {facts['global_batch']}, {accelerator.device}"
         )
