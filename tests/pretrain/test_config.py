@@ -56,6 +56,15 @@ def test_what_is_wrong_is_named_with_the_way_out(word, said):
         build_config(None, [word])
 
 
+def test_only_the_word_that_is_wrong_is_repeated():
+    with pytest.raises(
+        InputError, match=r"^optim\.stesp=3: unknown key 'optim\.stesp'; the nearest is 'optim\.steps'$"
+    ):
+        build_config(None, ["seed=1", "optim.stesp=3", "model.depth=3"])
+    with pytest.raises(InputError, match=r"^dino_head=\{prototype: 8\}: unknown key 'dino_head\.prototype'"):
+        build_config(None, ["seed=1", "dino_head={prototype: 8}"])
+
+
 def test_missing_or_broken_recipe_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         build_config(tmp_path / "nowhere.yaml", [])

@@ -62,7 +62,7 @@ def test_mistakes_are_named(tiny, labelled, images):
         ((f"knn.path={labelled}", "knn.every=3", "log_every=2"), "multiple of log_every"),
         ((f"knn.path={labelled}", "knn.every=1", "knn.neighbours=40"), "32 images for knn.neighbours=40"),
         ((f"knn.path={labelled}", "knn.every=1", "knn.label=kind"), "knn.label=kind: not among"),
-        (("knn.path=/nowhere", "knn.every=1"), "/nowhere"),
+        (("knn.path=/nowhere", "knn.every=1"), "knn.path=/nowhere"),
     ):
         with pytest.raises(InputError, match=said):
             KnnMonitor(tiny(*words))

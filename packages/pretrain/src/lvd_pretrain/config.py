@@ -86,8 +86,6 @@ class ModelConfig:
             raise InputError(f"model.attention={self.attention}: not one of {', '.join(ATTENTIONS)}")
         if self.dims[0] % self.dims[2]:
             raise InputError(f"model.width={self.dims[0]} is not a multiple of model.heads={self.dims[2]}")
-        if not 0 <= self.drop_path < 1:
-            raise InputError(f"model.drop_path={self.drop_path}: must be at least 0 and below 1")
 
     @property
     def dims(self) -> tuple[int, int, int]:
@@ -284,7 +282,7 @@ class PretrainConfig:
         if self.precision == "fp32" and self.model.attention in ("xformers", "varlen"):
             raise InputError(f"model.attention={self.model.attention} takes 16 bits only: set precision=bf16")
         for name, size in (("global_size", self.crops.global_size), ("local_size", self.crops.local_size)):
-            if size <= 0 or size % self.model.patch_size:
+            if size % self.model.patch_size:
                 fit = max(1, round(size / self.model.patch_size)) * self.model.patch_size
                 raise InputError(
                     f"crops.{name}={size} is not a multiple of model.patch_size={self.model.patch_size}: try {fit}"

@@ -59,13 +59,15 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfi
     except YAMLError as error:
         raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
     except OmegaConfBaseException as error:
-        raise InputError(_explain(error, source)) from None
+        raise InputError(_explain(error, source, overrides)) from None
     assert isinstance(config, PretrainConfig)
     return config
 
 
-def _explain(error: Any, source: str) -> str:
+def _explain(error: Any, source: str, overrides: Sequence[str]) -> str:
     key = error.full_key or ""
+    if source == " ".join(overrides):  # of all words those that set this key
+        source = " ".join(word for word in overrides if f"{key}.".startswith(f"{word.partition('=')[0]}.")) or source
     known = list(_keys(PretrainConfig().to_dict()))
     if "not in" in str(error) and key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)

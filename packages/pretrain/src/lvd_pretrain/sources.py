@@ -204,11 +204,12 @@ def open_labelled(config: DataConfig, label: str) -> tuple[TableSource, NDArray[
         InputError: nothing there, or no such column.
     """
     path = Path(config.path)
-    table = _load_table(config, *((path, None) if path.is_dir() else (None, path if path.is_file() else None)))
+    folder, parquet = (path, None) if path.is_dir() else (None, path if path.is_file() else None)
+    table = _load_table(config, folder, parquet, section="knn")
     if label not in table.column_names:
         raise InputError(f"knn.label={label}: not among the columns {', '.join(table.column_names)} of {config.path}")
     _, numbers = np.unique(np.asarray(table[label]), return_inverse=True)
-    return _image_column(config, table, None), numbers.astype(np.int64)
+    return _image_column(config, table, None, section="knn"), numbers.astype(np.int64)
 
 
 def _open_table(
@@ -217,7 +218,7 @@ def _open_table(
     return _image_column(config, _load_table(config, folder, parquet), fingerprint)
 
 
-def _load_table(config: DataConfig, folder: Path | None, parquet: Path | None) -> Any:
+def _load_table(config: DataConfig, folder: Path | None, parquet: Path | None, section: str = "data") -> Any:
     import datasets
 
     datasets.disable_progress_bars()
@@ -232,18 +233,18 @@ def _load_table(config: DataConfig, folder: Path | None, parquet: Path | None) -
             table = datasets.load_dataset(config.path, split=config.split, cache_dir=cache)
     except Exception as error:  # the library raises a dozen kinds for a bad folder, a lost network, an unknown split
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"data.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
+        raise InputError(f"{section}.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
     return table
 
 
-def _image_column(config: DataConfig, table: Any, fingerprint: str | None) -> TableSource:
+def _image_column(config: DataConfig, table: Any, fingerprint: str | None, section: str = "data") -> TableSource:
     import datasets
 
     if config.column not in table.column_names:
-        raise InputError(f"data.column={config.column}: not among the columns {', '.join(table.column_names)}")
+        raise InputError(f"{section}.column={config.column}: not among the columns {', '.join(table.column_names)}")
     feature = table.features[config.column]
     if not isinstance(feature, datasets.Image) and "binary" not in str(getattr(feature, "dtype", feature)):
-        raise InputError(f"data.column={config.column}: holds {feature}, not images")
+        raise InputError(f"{section}.column={config.column}: holds {feature}, not images")
     names = table.data.column(config.source_column) if config.source_column in table.column_names else None
     if names is not None and table._indices is not None:  # a saved selection: rows lie elsewhere in the table
         names = names.take(table._indices.column(0))
