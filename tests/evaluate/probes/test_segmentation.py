@@ -164,6 +164,22 @@ def test_more_scales_and_mirror_images_are_a_variant():
     assert not np.array_equal(counts(first), counts(second))
 
 
+def test_views_are_averaged_as_probabilities_each_counting_the_same(monkeypatch):
+    plain, found = segmentation_training.predict_scores, []
+
+    def note(plan, heads, which, images, size):
+        scores = plain(plan, heads, which, images, size)
+        views = [plain(plan, heads, which, [image], size) for image in images]
+        found.append((scores, torch.stack(views).mean(dim=0)))
+        return scores
+
+    monkeypatch.setattr(segmentation_training, "predict_scores", note)
+    evaluate_segmentation(make_task(), pixels(), replace(CONFIG, variants=("multiscale",), steps=12), "clean", 0)
+    for scores, mean_of_views in found:
+        assert torch.allclose(scores.sum(dim=1), torch.ones(scores.shape[2:]), atol=1e-5)
+        assert torch.allclose(scores, mean_of_views, atol=1e-5)
+
+
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
     (whole,) = evaluate_segmentation(make_task(), pixels(), CONFIG, "clean", 0, folder=tmp_path / "whole")
     train_step, calls = segmentation_training.train_step, []
