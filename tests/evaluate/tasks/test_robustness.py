@@ -109,6 +109,12 @@ def test_our_own_corruptions_show_every_test_image_at_five_severities(task):
     assert found.accepted[row].tolist() == [1]
 
 
+def test_a_set_by_another_name_is_another_set(task):
+    found = corrupt_images(task.test, ["noise"], 3)
+    assert dataclasses.replace(found, name="other").fingerprint != found.fingerprint
+    assert corrupt_images(task.test, ["noise"], 3).fingerprint == found.fingerprint
+
+
 def test_corrupted_crops_lose_no_border_again(task, make_encoder):
     encoder = make_encoder()
     assert encoder_for(corrupt_images(task.test, ["blur"], 3), encoder).resize_size == encoder.image_size
