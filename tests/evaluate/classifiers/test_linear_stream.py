@@ -69,6 +69,28 @@ def test_the_clean_choice_on_views_never_sees_test(features, images, make_encode
     assert np.array_equal(first.predictions, second.predictions)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": dataclasses.replace(CONFIG, learning_rates=(0.5,) * 13)},
+        {"config": dataclasses.replace(CONFIG, momentum=0.5)},
+        {"seed": 1},
+        {"num_classes": 4},
+        {"passes": FeaturesConfig(precision="bfloat16")},
+        {"rows": torch.arange(44)},
+        {"rates": range(12)},
+    ],
+)
+def test_a_training_with_anything_else_does_not_go_on_from_this_state(features, images, colour_encoder, change):
+    def state(rows=torch.arange(45), rates=range(13), config=CONFIG, num_classes=3, seed=0, passes=PASSES):  # noqa: B008
+        training = StreamedTraining(
+            colour_encoder, images[0], features[0], num_classes, config, passes, seed, Path("folder")
+        )
+        return training._state_file(rows, feature_sets(features[0], config), rates)
+
+    assert state(**change) != state() == state()
+
+
 def _stacks(features, images, encoder, threads=2, folder=None, batch=8):
     passes = FeaturesConfig(batch_size=batch, threads=threads)
     training = StreamedTraining(encoder, images[0], features[0], 3, CONFIG, passes, 0, folder)

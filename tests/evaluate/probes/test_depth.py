@@ -176,6 +176,30 @@ def test_predictions_stay_within_the_range_and_mirrored_ones_are_turned_back():
     assert torch.allclose(averaged, (there + there.flip(1)) / 2)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rates": (1e-4, 1e-2)},
+        {"steps": 41},
+        {"bins": 17},
+        {"max_depth": 6.0},
+        {"holdout": 0.2},
+        {"region": "kb"},
+        {"crop": (8, 8)},
+        {"precision": "bfloat16"},
+        {"gradient_weight": 0.5},
+    ],
+)
+def test_a_training_with_other_settings_does_not_go_on_from_this_state(change):
+    def identity(config, protocol="clean", seed=0):
+        return probe.describe_training(build_task(), PatchColours(), config, protocol, seed)
+
+    known = identity(CONFIG)
+    assert identity(replace(CONFIG, **change)) != known
+    assert identity(CONFIG, "dinov2") != known != identity(CONFIG, seed=1)
+    assert identity(replace(CONFIG, workers=3, pictures=0, eval_crop="eigen")) == known
+
+
 def test_the_papers_run_has_a_name_of_its_own():
     settings = {"learning_rates": (1e-4,), "region": "nyu", "crop": (416, 544), "eval_crop": "eigen"}
     name = "depth-lin.1-dinov2-rate0.0001-38400x16-to10m-crop416x544-nyu-eigen-native-flip"
