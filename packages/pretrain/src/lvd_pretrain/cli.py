@@ -45,7 +45,9 @@ def pretrain(
     config = build_config(recipe, words[1:] if recipe else words)
     from lvd_pretrain.train import pretrain as run
 
-    print(run(config) / "model")
+    model = run(config) / "model"
+    if os.environ.get("RANK", "0") == "0":  # one line, however many ranks
+        print(model)
 
 
 def main() -> None:
