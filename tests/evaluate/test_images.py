@@ -43,6 +43,8 @@ def test_broken_files_and_bombs(monkeypatch):
     whole = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)))
     with pytest.raises(InputError, match="cannot be decoded"):
         decode_rgb(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"cannot be decoded \(no kind of image file that Pillow knows\)"):
+        decode_rgb(b"not an image")
     monkeypatch.setattr(images, "MAX_PIXELS", 399)
     with pytest.raises(InputError, match="DecompressionBomb: 20x20 pixels"):
         decode_rgb(whole)

@@ -161,6 +161,16 @@ def test_a_file_that_is_no_parquet_is_one_line(tmp_path, corpus):
     assert "\n" not in str(caught.value)
 
 
+def test_a_name_that_is_neither_here_nor_to_be_asked_for_is_one_line(monkeypatch):
+    def answer(*args, **kwargs):
+        raise ConnectionError("Couldn't reach 'nowhere' on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(tables, "prefer_cache_if_unreachable", lambda: None)
+    monkeypatch.setattr(datasets, "load_dataset", answer)
+    with pytest.raises(InputError, match="nowhere: no such file or folder here, and the hub cannot be reached"):
+        load_task(["nowhere"], DataConfig())
+
+
 @pytest.mark.parametrize("labels", [[0.5, 1.5], [[0], [1]], [True, False]])
 def test_labels_that_name_no_class_are_refused(tmp_path, corpus, make_image, labels):
     cells = [{"bytes": make_image(0, np.random.default_rng(0)), "path": None} for _ in labels]

@@ -49,7 +49,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _decode(content: bytes) -> Image.Image:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(content))
@@ -58,6 +58,8 @@ def _decode(content: bytes) -> Image.Image:
         image.load()
     except InputError:
         raise
+    except UnidentifiedImageError as error:  # whose own text names a place in memory
+        raise InputError("cannot be decoded (no kind of image file that Pillow knows)") from error
     except Exception as error:  # Pillow's plugins raise whatever a broken file drives them into
         raise InputError(f"cannot be decoded ({type(error).__name__}: {error})") from error
     return image

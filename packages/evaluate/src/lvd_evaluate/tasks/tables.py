@@ -129,6 +129,10 @@ def load_splits(source: str) -> dict[str, Any]:
         if path.is_dir():
             return dict(datasets.load_dataset(str(path), cache_dir=_cache_folder(path)))
         return dict(datasets.load_dataset(source))
+    except ConnectionError as error:
+        raise InputError(
+            f"{source}: no such file or folder here, and the hub cannot be reached to look there"
+        ) from error
     except Exception as error:  # every reader behind load_dataset has its own exceptions
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{source}: not readable as a dataset ({type(error).__name__}: {reason})") from error
