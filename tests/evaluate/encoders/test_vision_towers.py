@@ -120,6 +120,27 @@ def test_timm_reads_images_that_are_no_squares(tmp_path, name):
     assert (wide is encoder) == (name != "tiny_beit")
 
 
+def test_timm_tokens_of_every_layer_pass_the_final_norm_and_registers_are_no_patches():
+    import timm
+
+    small = {"img_size": 28, "embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 0}
+    module = timm.create_model("vit_small_patch14_reg4_dinov2", **small).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, 28, 28)
+    read = vision_towers.timm_reader(module, True)
+    with torch.no_grad():
+        expected = module.forward_features(images)  # [2, 1 + 4 + 4, 24]
+        normed, bare = read(images, [1, 2], True), read(images, [1, 2], False)
+        finished = module.norm(bare[0].cls)
+    assert torch.allclose(normed[1].cls, expected[:, 0], atol=1e-5)
+    assert torch.allclose(normed[1].registers, expected[:, 1:5], atol=1e-5)
+    assert torch.allclose(normed[1].patches.flatten(1, 2), expected[:, 5:], atol=1e-5)
+    assert torch.allclose(normed[0].cls, finished, atol=1e-5)
+    assert not torch.allclose(normed[0].cls, normed[1].cls, atol=1e-2)
+    assert not torch.allclose(normed[0].cls, bare[0].cls, atol=1e-2)
+
+
 def test_prefix_tokens_are_class_token_and_registers():
     tokens = tokens_of_map(torch.zeros(1, 5, 2, 3), torch.arange(15.0).view(1, 3, 5))
     assert tokens.cls.tolist() == [[0, 1, 2, 3, 4]]
