@@ -66,6 +66,10 @@ def test_segmentation(task, variant, published, defined):
 @pytest.mark.parametrize("task", ["nyu", "kitti"])
 @pytest.mark.parametrize("head", ["lin.1", "lin.4"])
 def test_depth(task, head, published, defined):
+    """The paper's numbers are the best of 48 evaluations on test; ours, of the last step, do not stand beside them."""
     config = defined(task).depth
-    assert depth.name_procedure(head, config, "dinov2") in published
-    assert depth.name_procedure(head, dataclasses.replace(config, steps=100), "dinov2") not in published
+    name = depth.name_procedure(head, config, "dinov2")
+    assert f"{name}-best48" in published
+    assert name not in published
+    other = depth.name_procedure(head, dataclasses.replace(config, steps=100), "dinov2")
+    assert f"{other}-best48" not in published

@@ -321,6 +321,7 @@ def fingerprint_run(bench: Bench, encoder: Encoder, probe: str) -> str:
         "probe": probe,
         "settings": settings_of(probe, config),
         "headline": headline_metric(probe, config),
+        "bootstrap": None if bench.task.kind in ("segmentation", "depth") else config.bootstrap,  # those train for long
         "protocol": config.protocol,
         "seed": config.seed,
     }
