@@ -89,7 +89,13 @@ def test_every_reference_names_task_procedure_and_source_and_is_printed_once():
         ("cifar10", 10_000, "logistic-45-dinov2-resize224-crop224", "top1", 0.977),
         ("pets", 3669, "logistic-45-dinov2-resize224-crop224", "mean_class", 0.951),
         ("ade20k", 2000, "segmentation-linear-1-dinov2-steps40000x16-resize512-crop512-stride341-x1", "miou", 0.443),
-        ("nyu", 654, "depth-lin.4-dinov2-rate0.0001-38400x16-to10m-crop416x544-nyu-eigen-native-flip-best48", "rmse", 0.417),
+        (
+            "nyu",
+            654,
+            "depth-lin.4-dinov2-rate0.0001-38400x16-to10m-crop416x544-nyu-eigen-native-flip-best48",
+            "rmse",
+            0.417,
+        ),
     ],
 )
 def test_numbers_of_the_paper_under_the_procedures_that_probes_name(task, n_test, procedure, metric, value):
