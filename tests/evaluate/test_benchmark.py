@@ -7,6 +7,7 @@ import torch
 
 from lvd_evaluate import benchmark
 from lvd_evaluate.benchmark import run_benchmark
+from lvd_evaluate.encoders import shelf
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import hold_folder
 from lvd_evaluate.recipes import Assignment, build_config
@@ -161,19 +162,19 @@ def test_a_changed_setting_measures_again_on_the_same_features(finished, run_fol
 
 
 def test_a_baseline_that_comes_back_replaces_its_unavailable_row(run_folder, corpus, tmp_path, monkeypatch):
-    plain = benchmark.load_encoder
+    plain = shelf.load_encoder
 
     def unreachable(spec, **options):
         if spec == "pixels:8":
             raise InputError("pixels:8: no network")
         return plain(spec, **options)
 
-    monkeypatch.setattr(benchmark, "load_encoder", unreachable)
+    monkeypatch.setattr(shelf, "load_encoder", unreachable)
     _run(run_folder, corpus, tmp_path, ["pixels:8"], probes=["knn"])
     assert [row.reason for row in load_rows(tmp_path / "results.jsonl") if row.status == "unavailable"] == [
         "no network"
     ]
-    monkeypatch.setattr(benchmark, "load_encoder", plain)
+    monkeypatch.setattr(shelf, "load_encoder", plain)
     rows = _run(run_folder, corpus, tmp_path, ["pixels:8"], probes=["knn"])
     assert {row.status for row in rows} == {row.status for row in load_rows(tmp_path / "results.jsonl")} == {"measured"}
 
@@ -210,6 +211,31 @@ def test_one_recipe_measures_several_tasks_each_beside_the_baseline(run_folder, 
     assert found.ci_low <= found.value <= found.ci_high
     assert found.n_test == 30
     assert run_benchmark(str(run_folder), ["pixels:8"], assignments, tmp_path) == rows
+
+
+def test_one_model_is_in_memory_at_a_time(run_folder, corpus, tmp_path, monkeypatch):
+    import weakref
+
+    opened, alive, plain = [], [], shelf.load_encoder
+
+    def count(spec, **options):
+        alive.append(sum(earlier() is not None for earlier in opened))
+        encoder = plain(spec, **options)
+        opened.append(weakref.ref(encoder))
+        return encoder
+
+    monkeypatch.setattr(shelf, "load_encoder", count)
+    _run(run_folder, corpus, tmp_path, [f"untrained:{run_folder}", "pixels:8"], probes=["knn"])
+    assert alive == [0, 0, 0]
+
+
+def test_tasks_that_share_a_name_keep_their_settings_apart(run_folder, corpus, tmp_path):
+    import yaml
+
+    config = build_config(None, [*WORDS, "data.name=same"])
+    tasks = [Assignment(name, [str(corpus)], ["knn"], config) for name in ("one", "two")]
+    run_benchmark(str(run_folder), [], tasks, tmp_path)
+    assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == {"one", "two"}
 
 
 def test_one_set_is_classified_by_leaving_one_out(run_folder, corpus, tmp_path):

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from lvd_evaluate import __version__, ranks
-from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.contracts import Encoder, Outcome
-from lvd_evaluate.encoders import find_device, load_encoder, nearest_openclip, preprocessing
+from lvd_evaluate.encoders import nearest_openclip, preprocessing
+from lvd_evaluate.encoders.shelf import EncoderShelf
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import CODE_VERSION
 from lvd_evaluate.measure import Probed, headline_metric, run_probe, settings_of
@@ -91,25 +91,26 @@ def run_benchmark(
         InputError: data, model or settings cannot be used, or another command writes into `out`.
     """
     # ---- what is measured: tasks, the model under test, its baselines ------------------------------------------------
-    under_test = EncoderShelf(ckpt)
-    size = under_test(assignments[0].config).num_parameters
+    shelf = EncoderShelf(ckpt)
+    size = shelf.take(assignments[0].config).num_parameters
     specs = list(dict.fromkeys([ckpt, *([nearest_openclip(size)] if baselines is None else baselines)]))
     benches = [Bench(open_task(assignment), assignment, out) for assignment in assignments]
     with hold_folder(out, hold=ranks.is_main()):
         if ranks.is_main():
-            settings = {bench.task.name: bench.assignment.config.to_dict() for bench in benches}
+            settings = {
+                bench.assignment.name or bench.task.name: bench.assignment.config.to_dict() for bench in benches
+            }
             written = settings if len(settings) > 1 else next(iter(settings.values()))
             publish_bytes(out / "config.yaml", yaml.safe_dump(written, sort_keys=False).encode())
 
         # ---- model by model, so that one is in memory at a time; each finished probe is saved at once ----------------
         found: list[list[Row]] = [[] for _ in benches]
         for spec in specs:
-            open_at = under_test if spec == ckpt else EncoderShelf(spec)
+            if spec != ckpt:
+                shelf = EncoderShelf(spec)  # the model before it goes
             for bench, rows in zip(benches, found, strict=True):
                 try:
-                    with ranks.all_or_none():
-                        encoder = open_at(bench.assignment.config)
-                    rows += measure(bench, encoder)
+                    rows += measure(bench, shelf.take(bench.assignment.config))
                 except InputError as error:
                     if spec == ckpt:
                         raise
@@ -125,28 +126,6 @@ def run_benchmark(
         ]
         save(out / "results.jsonl", [*still_true(earlier_rows(out), compared), *compared])
         return compared
-
-
-class EncoderShelf:
-    """The encoder of one SPEC at each size that tasks ask for, opened once."""
-
-    def __init__(self, spec: str) -> None:
-        self.spec = spec
-        self._opened: dict[tuple[Any, ...], Encoder] = {}
-
-    def __call__(self, config: EvaluateConfig) -> Encoder:
-        """Open it, or take what is open already."""
-        data, device = config.data, config.features.device
-        wanted = (data.image_size, data.crop_ratio, config.seed, device)
-        if wanted not in self._opened:
-            self._opened[wanted] = load_encoder(
-                self.spec,
-                image_size=data.image_size,
-                crop_ratio=data.crop_ratio,
-                seed=config.seed,
-                device=find_device(device),
-            )
-        return self._opened[wanted]
 
 
 def measure(bench: Bench, encoder: Encoder) -> list[Row]:

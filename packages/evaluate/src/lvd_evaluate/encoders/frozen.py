@@ -58,7 +58,8 @@ class FrozenEncoder:
         self.device = device
         self._module = module.to(device).eval().requires_grad_(False)
         self._read_tokens, self._resize = read_tokens, resize
-        self._resized: dict[tuple[int, int], FrozenEncoder] = {(image_size, image_size): self}
+        self._size = (image_size, image_size)
+        self._resized: dict[tuple[int, int], FrozenEncoder] = {}  # never itself: a cycle would keep the weights
         self._mean, self._std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (mean, std))
 
     @torch.no_grad()  # not inference_mode: heads are trained on what comes out
@@ -81,13 +82,13 @@ class FrozenEncoder:
             InputError: sides that the patches do not tile, or the library cannot build the network at that size.
         """
         self._require_tiled(height, width)
-        if self._resize is None:
+        if self._resize is None or (height, width) == self._size:
             return self
         if (height, width) not in self._resized:
             module, read_tokens = self._resize(height, width)
             twin = copy.copy(self)
             twin._module = share_weights(module.to(self.device).eval().requires_grad_(False), self._module)
-            twin._read_tokens = read_tokens
+            twin._read_tokens, twin._size, twin._resized = read_tokens, (height, width), {}
             self._resized[height, width] = twin
         return self._resized[height, width]
 
