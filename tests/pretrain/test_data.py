@@ -20,6 +20,8 @@ def test_batches_have_the_promised_shapes_crop_major(tiny):
     assert batch.local_crops.shape == (8, 3, 16, 16)
     assert batch.global_photometry.shape == batch.local_photometry.shape == (8, 7)
     assert batch.masks.shape == (8, 16)
+    assert torch.equal(batch.masked, batch.masks.flatten().nonzero().squeeze(1))
+    assert batch.masked_weights.shape == batch.masked.shape
     assert batch.global_crops.dtype == torch.uint8
     samples = [CropDataset(source, config)[i] for i in range(4)]
     for view in range(2):
@@ -27,6 +29,13 @@ def test_batches_have_the_promised_shapes_crop_major(tiny):
             assert torch.equal(batch.global_crops[view * 4 + i], sample.global_crops[view])
             assert torch.equal(batch.global_photometry[view * 4 + i], torch.from_numpy(sample.photometry[view]))
             assert torch.equal(batch.local_photometry[view * 4 + i], torch.from_numpy(sample.photometry[2 + view]))
+
+
+def test_distillation_on_all_patches_masks_them_all(tiny):
+    config = tiny("optim.steps=1", "distill.teacher=some", "model.drop_path=0")
+    (batch,) = build_loader(open_images(config.data), config, 0, 0, 1)
+    assert torch.equal(batch.masked, torch.arange(8 * 16))
+    assert torch.equal(batch.masked_weights, torch.full((8 * 16,), 1 / 16))
 
 
 def test_no_local_crops_is_allowed(tiny):

@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from lvd_pretrain.distillation import build_method
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.masks import masked_patches
 from lvd_pretrain.method import Views
 from lvd_pretrain.pretrained import open_pretrained
 from lvd_pretrain.sinkhorn import sinkhorn_knopp
@@ -21,10 +23,13 @@ def teacher_run(tiny, tmp_path):
     return pretrain(tiny("optim.steps=2", "model.registers=1", f"out={tmp_path / 'teacher'}"))
 
 
-def views(batch: int = 4) -> Views:
-    masks = torch.zeros(2 * batch, 16, dtype=torch.bool)
-    masks[::2, :5] = True
-    return Views(torch.randn(2 * batch, 3, 32, 32), torch.randn(2 * batch, 3, 16, 16), masks)
+def views(masked: int, batch: int = 4) -> Views:
+    """Random crops; the first `masked` patches of every second global crop are masked, or all of all of them."""
+    masks = np.zeros((2 * batch, 16), dtype=bool)
+    masks[:: 2 if masked < 16 else 1, :masked] = True
+    positions, weights = (torch.from_numpy(part) for part in masked_patches(masks))
+    crops = torch.randn(2 * batch, 3, 32, 32), torch.randn(2 * batch, 3, 16, 16)
+    return Views(*crops, torch.from_numpy(masks), positions, weights)
 
 
 def test_a_student_learns_from_a_larger_frozen_teacher_and_goes_on_after_a_kill(tiny, teacher_run, tmp_path):
@@ -46,7 +51,7 @@ def test_the_teacher_stays_the_ema_follows_and_masks_are_not_shown(tiny, teacher
     torch.manual_seed(0)
     method = build_method(tiny(*STUDENT, f"distill.teacher={teacher_run}", "distill.patches=masks")).train()
     weights = open_pretrained(str(teacher_run))
-    batch = views()
+    batch = views(masked=5)
     before = method(batch, 0.05)
     with torch.no_grad():
         method.student["backbone"].mask_token.fill_(3.0)
@@ -67,7 +72,7 @@ def test_the_teacher_stays_the_ema_follows_and_masks_are_not_shown(tiny, teacher
 def test_the_patch_term_over_all_patches_is_the_plain_one(tiny, teacher_run):
     torch.manual_seed(0)
     method = build_method(tiny(*STUDENT, f"distill.teacher={teacher_run}")).eval()
-    batch = views()
+    batch = views(masked=16)
     with torch.no_grad():
         (theirs,), (ours,) = (part["backbone"]([batch.global_crops]) for part in (method.teacher, method.student))
         targets = sinkhorn_knopp(method.teacher["ibot_head"](theirs.patches.flatten(0, 1)).dense(), 0.05, 3)
@@ -81,7 +86,7 @@ def test_a_teacher_without_heads_gets_fresh_ones(tiny, teacher_run):
     torch.manual_seed(0)
     method = build_method(tiny(*STUDENT, f"distill.teacher={teacher_run}"))
     assert method.teacher["dino_head"].mlp[0].weight.shape == (32, 32)
-    losses = method(views(), 0.05)
+    losses = method(views(masked=16), 0.05)
     assert all(torch.isfinite(value) for value in losses.values())
 
 

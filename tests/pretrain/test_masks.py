@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvd_pretrain.masks import batch_masks, block_mask, mask_counts
+from lvd_pretrain.masks import batch_masks, block_mask, mask_counts, masked_patches
 
 
 @given(grid=st.integers(2, 20), share=st.floats(0.05, 0.9), seed=st.integers(0, 2**32))
@@ -40,3 +40,13 @@ def test_ranks_see_their_rows_of_the_same_masks():
     rows = [2, 3, 10, 11]
     assert np.array_equal(batch_masks(16, 8, 0.5, (0.1, 0.5), [3, 1, 40], rows), whole[rows])
     assert not np.array_equal(batch_masks(16, 8, 0.5, (0.1, 0.5), [3, 1, 41]), whole)
+
+
+@given(crops=st.integers(1, 6), patches=st.integers(1, 9), share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_masked_patches_are_found_and_every_masked_crop_weighs_one(crops, patches, share, seed):
+    masks = np.random.default_rng(seed).random((crops, patches)) < share
+    positions, weights = masked_patches(masks)
+    assert np.array_equal(masks.ravel().nonzero()[0], positions)
+    assert weights.dtype == np.float32
+    per_crop = np.bincount(positions // patches, weights, minlength=crops)
+    assert np.allclose(per_crop, masks.any(1))

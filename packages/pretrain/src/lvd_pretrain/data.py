@@ -15,7 +15,7 @@ from lvd_pretrain.augment import draw_photometry
 from lvd_pretrain.config import DataConfig, PretrainConfig
 from lvd_pretrain.crops import decode, multi_crop
 from lvd_pretrain.errors import InputError
-from lvd_pretrain.masks import batch_masks
+from lvd_pretrain.masks import batch_masks, masked_patches
 from lvd_pretrain.order import Mixture, RankBatches, Shuffle, mixture_shares
 from lvd_pretrain.signals import leave_stopping_to_the_main_process
 from lvd_pretrain.sources import ImageSource, encoded_image, open_images, source_members
@@ -44,6 +44,8 @@ class Batch(NamedTuple):
     global_photometry: Tensor  # float32 [2B, 7]
     local_photometry: Tensor  # float32 [L * B, 7]
     masks: Tensor  # bool [2B, N]
+    masked: Tensor  # int64 [M], where the flattened masks are True: found here, a GPU would make the host wait for it
+    masked_weights: Tensor  # float32 [M], 1 / masked patches of the crop
     skipped: int
 
     def to(self, device: torch.device) -> Batch:
@@ -146,12 +148,9 @@ class Collate:
 
     def __call__(self, samples: list[Sample]) -> Batch:
         """One rank's batch."""
-        config, images = self.config, len(samples) * self.world
-        grid = config.crops.global_size // config.model.patch_size
-        place = samples[0].position % images  # of this rank's first image in the global batch
-        rows = [view * images + place + row for view in range(2) for row in range(len(samples))]
-        seed = [config.seed, MASK_STREAM, samples[0].position - place]
-        masks = batch_masks(2 * images, grid, config.masks.probability, config.masks.ratio, seed, rows)
+        config = self.config
+        masks = self._masks(samples[0].position, len(samples))
+        masked, weights = masked_patches(masks)
         photometry = torch.from_numpy(np.stack([sample.photometry for sample in samples], axis=1))  # [2 + L, B, 7]
         return Batch(
             global_crops=_stack([sample.global_crops for sample in samples], config.crops.global_size),
@@ -159,8 +158,21 @@ class Collate:
             global_photometry=photometry[:2].flatten(0, 1),
             local_photometry=photometry[2:].flatten(0, 1),
             masks=torch.from_numpy(masks),
+            masked=torch.from_numpy(masked),
+            masked_weights=torch.from_numpy(weights),
             skipped=sum(sample.skipped for sample in samples),
         )
+
+    def _masks(self, position: int, count: int) -> NDArray[np.bool_]:
+        """Masks of both global crops of `count` images from `position` on, [2 * count, N]."""
+        config, images = self.config, count * self.world
+        grid = config.crops.global_size // config.model.patch_size
+        if config.distill.teacher and config.distill.patches == "all":
+            return np.ones((2 * count, grid * grid), dtype=bool)
+        place = position % images  # of this rank's first image in the global batch
+        rows = [view * images + place + row for view in range(2) for row in range(count)]
+        seed = [config.seed, MASK_STREAM, position - place]
+        return batch_masks(2 * images, grid, config.masks.probability, config.masks.ratio, seed, rows)
 
 
 def _stack(crops: list[list[Tensor]], size: int) -> Tensor:

@@ -6,19 +6,18 @@ was trained with; the student sees no masks and no stochastic depth; its EMA tak
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lvd_pretrain.config import HeadConfig, PretrainConfig
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.heads import ProjectionHead
-from lvd_pretrain.method import SelfDistillation, Views
+from lvd_pretrain.method import SelfDistillation
 from lvd_pretrain.pretrained import Pretrained, load_backbone, load_heads, open_pretrained
 from lvd_pretrain.vit import VisionTransformer
 
 
 class Distillation(SelfDistillation):
-    """A student that learns a frozen teacher's targets.
+    """A student that learns a frozen teacher's targets: on all patches, or on those that masks would have hidden.
 
     Attributes:
         teacher: frozen backbone and heads, of any width and depth.
@@ -46,12 +45,6 @@ class Distillation(SelfDistillation):
         super().train(mode)
         self.ema.eval()
         return self
-
-    def forward(self, views: Views, temperature: float) -> dict[str, Tensor]:
-        """Weighted loss terms; the patch term compares all patches, or those that masks would have hidden."""
-        if self.config.distill.patches == "all":
-            views = views._replace(masks=torch.ones_like(views.masks))
-        return super().forward(views, temperature)
 
 
 def frozen_teacher(config: PretrainConfig, weights: Pretrained, names: list[str]) -> nn.ModuleDict:

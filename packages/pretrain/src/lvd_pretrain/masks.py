@@ -54,6 +54,20 @@ def mask_counts(crops: int, patches: int, probability: float, ratio: tuple[float
     return [max(1, int(patches * edge)) for edge in edges]
 
 
+def masked_patches(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where the masked patches stand, and what each weighs in a mean per crop.
+
+    Args:
+        masks: [crops, N].
+
+    Returns:
+        Positions in the flattened masks, [M], and 1 / number of masked patches of the patch's crop, [M].
+    """
+    counts = masks.sum(1)
+    masked = counts[counts > 0]
+    return np.flatnonzero(masks), np.repeat(1 / masked, masked).astype(np.float32)
+
+
 def batch_masks(
     crops: int,
     grid: int,

@@ -27,6 +27,8 @@ class Views(NamedTuple):
     global_crops: Tensor  # [2B, 3, S, S]
     local_crops: Tensor  # [L * B, 3, s, s]
     masks: Tensor  # bool [2B, N], the student's masked patches of the global crops
+    masked: Tensor  # int64 [M], their positions over all global crops' patches
+    masked_weights: Tensor  # float32 [M], 1 / masked patches of the crop
 
 
 class SelfDistillation(nn.Module):
@@ -83,13 +85,13 @@ class SelfDistillation(nn.Module):
         """
         weights = self.config.loss
         batch = len(views.global_crops) // 2
-        masks = views.masks if weights.ibot else torch.zeros_like(views.masks)
-        masked = masks.flatten().nonzero().squeeze(1)  # [M] patch indices over all global crops
-        cls_targets, patch_targets = self.targets(views.global_crops, masked, temperature)
+        cls_targets, patch_targets = self.targets(views.global_crops, views.masked, temperature)
 
         backbone, dino_head = self.student["backbone"], self.student["dino_head"]
         crop_lists = [views.global_crops] + ([views.local_crops] if len(views.local_crops) else [])
-        tokens = backbone(crop_lists, [masks if weights.ibot and self.shows_masks else None, None][: len(crop_lists)])
+        tokens = backbone(
+            crop_lists, [views.masks if weights.ibot and self.shows_masks else None, None][: len(crop_lists)]
+        )
         if self.observe is not None:
             self.observe(cls_targets, tokens[0].cls)
         cls = torch.cat([part.cls for part in tokens])  # [(2 + L) * B, D]
@@ -99,10 +101,9 @@ class SelfDistillation(nn.Module):
         dino_global, dino_local = dino_loss(cls_targets, logits, student_temperature)
         losses = {"dino_global": weights.dino * dino_global, "dino_local": weights.dino * dino_local}
         if patch_targets is not None:
-            patches = tokens[0].patches.flatten(0, 1)[masked]  # [M, D]
-            counts = masks.sum(1, keepdim=True).expand_as(masks).flatten()[masked]
+            patches = tokens[0].patches.flatten(0, 1)[views.masked]  # [M, D]
             logits = self._logits(self.student[self.patch_head](patches), like=patch_targets)  # [M, K']
-            term = ibot_loss(patch_targets, logits, 1 / counts, 2 * batch, student_temperature)
+            term = ibot_loss(patch_targets, logits, views.masked_weights, 2 * batch, student_temperature)
             losses["ibot"] = weights.ibot * term
         if weights.koleo:  # per view: the two crops of an image must not be each other's neighbours
             first, second = tokens[0].cls.chunk(2)

@@ -158,6 +158,8 @@ def views_of(batch: Batch, photometry: Photometry) -> Views:
         global_crops=photometry(batch.global_crops, batch.global_photometry),
         local_crops=photometry(batch.local_crops, batch.local_photometry),
         masks=batch.masks,
+        masked=batch.masked,
+        masked_weights=batch.masked_weights,
     )
 
 
