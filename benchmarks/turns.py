@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/results"
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks/results"))  # set by `benchmarks.run --results`
 
 
 class Meter:
@@ -128,7 +128,7 @@ def record(
         "targets": [asdict(target) | {"reached": target.reached} for target in targets],
         "versions": versions(packages),
     }
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     with open(RESULTS / f"{package}.jsonl", "a") as results:
         results.write(json.dumps(line) + "\n")
 
