@@ -4,7 +4,9 @@ RUN := $(UV) run --locked --no-sync
 # Two workers with one thread each: tests are small, and threads that wait for each other on busy cores take ten times as long.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
-.PHONY: help install quickstart test test-fast check format build clean
+BENCH = $(RUN) python -m benchmarks.run $(if $(DATA),--shared $(DATA)) $(if $(SCRATCH),--scratch $(SCRATCH)) $(if $(QUICK),--quick)
+
+.PHONY: help install quickstart test test-fast bench bench-gpu check format build clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +23,12 @@ test: install  ## every test
 
 test-fast: install  ## the tests that take seconds
 	@$(PYTEST) -m "not slow"
+
+bench: install  ## ours beside the peers; ONLY=pretrain/training_step, QUICK=1, DATA=FOLDER, SCRATCH=FOLDER
+	@$(BENCH) $(ONLY)
+
+bench-gpu: install  ## the benchmarks of a GPU; QUICK=1 tries them without one
+	@$(BENCH) --gpu $(ONLY)
 
 check: install  ## format, lint, types, import floors, lock up to date
 	@$(UV) lock --check --quiet
