@@ -60,3 +60,4 @@ def test_modules_are_clipped_each_on_its_own():
     assert clipped == pytest.approx(3.0, rel=1e-4)
     assert norms["backbone"] == pytest.approx(100 * 12**0.5, rel=1e-4)
     assert torch.equal(student["dino_head"].weight.grad, before)
+    assert clip_gradients(student, 0)["backbone"] == pytest.approx(3.0, rel=1e-4)  # measured, not clipped

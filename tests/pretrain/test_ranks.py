@@ -6,7 +6,7 @@ import torch.distributed as dist
 
 from lvd_pretrain.centering import Center
 from lvd_pretrain.losses import ibot_loss
-from lvd_pretrain.ranks import all_reduce_max, all_reduce_sum, world_size
+from lvd_pretrain.ranks import AnyRank, LateFlag, all_reduce_max, all_reduce_sum, world_size
 from lvd_pretrain.scores import Scores
 from lvd_pretrain.sinkhorn import factored_sinkhorn_knopp, sinkhorn_knopp
 
@@ -38,6 +38,7 @@ def one_rank(rank: int, store: str, out: str) -> None:
     center = Center(7, 0.9)
     center(mine, 0.05)
     values = torch.tensor([1.0 + rank, -rank])
+    anyone = AnyRank(torch.device("cpu"))
     torch.save(
         {
             "sinkhorn": sinkhorn_knopp(mine, 0.05, 3),
@@ -46,6 +47,7 @@ def one_rank(rank: int, store: str, out: str) -> None:
             "sum": all_reduce_sum(values),
             "max": all_reduce_max(values),
             "values": values,
+            "anyone": [anyone(rank == 1 and step == 1) for step in range(4)],
         },
         f"{out}/{rank}.pt",
     )
@@ -71,12 +73,23 @@ def test_two_ranks_with_unequal_rows_equal_one_process(tmp_path):
         assert state["sum"].tolist() == [3.0, -1.0]
         assert state["max"].tolist() == [2.0, 0.0]
         assert state["values"].tolist() == [1.0 + rank, -rank]
+        assert state["anyone"] == [False, False, True, False]  # the second rank's answer, a step late
 
 
 def test_a_single_process_is_its_own_world():
     x = torch.ones(2)
     assert world_size() == 1
     assert all_reduce_sum(x) is x
+    anyone = AnyRank(torch.device("cpu"))
+    assert [anyone(flag) for flag in (False, True, False)] == [False, True, False]
+
+
+def test_a_late_flag_is_read_a_step_later_or_when_asked_for_and_once():
+    flag: LateFlag[int] = LateFlag()
+    said = [flag.put(torch.tensor(step in (1, 3)), step) for step in range(4)]
+    assert said == [None, None, 1, None]
+    assert flag.settle() == 3
+    assert flag.settle() is None
 
 
 if __name__ == "__main__":

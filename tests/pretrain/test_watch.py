@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from lvd_pretrain.checkpoint import newest_checkpoint, read_state
+from lvd_pretrain.method import SelfDistillation
 from lvd_pretrain.recipes import build_config
 from lvd_pretrain.scores import Assignment, Scores
 from lvd_pretrain.train import pretrain
@@ -62,9 +63,39 @@ def test_non_finite_gradients_name_step_term_and_rank(tiny):
     watch.check(fine(), {"backbone": torch.tensor(2.0)}, 0, logging=False)
     broken = {**fine(), "koleo": torch.tensor(float("nan"))}
     with pytest.raises(FloatingPointError, match=r"step 3.*koleo nan on rank 0.*intact"):
-        watch.check(broken, {"backbone": torch.tensor(float("inf"))}, 3, logging=False)
+        watch.check(broken, {"backbone": torch.tensor(float("inf"))}, 3, logging=True)
     with pytest.raises(FloatingPointError, match="backward pass overflowed"):
-        watch.check(fine(), {"backbone": torch.tensor(float("inf"))}, 3, logging=False)
+        watch.check(fine(), {"backbone": torch.tensor(float("inf"))}, 3, logging=True)
+
+
+def test_between_logging_steps_the_flag_is_read_a_step_late_or_when_asked_for(tiny):
+    watch = Watch(tiny(), DEVICE)
+    broken = {**fine(), "ibot": torch.tensor(float("inf"))}
+    watch.check(broken, {"backbone": torch.tensor(float("nan"))}, 3, logging=False)
+    with pytest.raises(FloatingPointError, match=r"step 3.*ibot inf on rank 0"):
+        watch.check(fine(), {"backbone": torch.tensor(1.0)}, 4, logging=False)
+    watch.settle()  # the step itself was fine
+    watch.check(broken, {"backbone": torch.tensor(float("nan"))}, 5, logging=False)
+    with pytest.raises(FloatingPointError, match=r"step 5.*ibot inf on rank 0"):
+        watch.settle()
+
+
+@pytest.mark.parametrize("words", [("save.every=3",), ("save.every=2",)])
+def test_nothing_is_saved_of_a_run_after_a_step_that_was_not_finite(words, tiny, monkeypatch):
+    """The third of ten steps breaks, none is logged: with a save after it, and with the next step after it."""
+    config = tiny("optim.steps=10", "log_every=10", *words)
+    step = SelfDistillation.forward
+
+    def broken_at_the_third(method, views, temperature):
+        losses = step(method, views, temperature)
+        method.calls = getattr(method, "calls", 0) + 1
+        return losses if method.calls < 3 else losses | {"koleo": losses["koleo"] * float("nan")}
+
+    monkeypatch.setattr(SelfDistillation, "forward", broken_at_the_third)
+    with pytest.raises(FloatingPointError, match=r"step 2: .*koleo nan on rank 0"):
+        pretrain(config)
+    kept = [path.name for path in (Path(config.out) / "checkpoints").glob("*")]
+    assert kept == (["step_00000002"] if words == ("save.every=2",) else [])
 
 
 @pytest.mark.parametrize("reason", ["ln K", "one point"])
@@ -130,7 +161,7 @@ def one_rank(rank: int, store: str, out: str) -> None:
             except FloatingPointError as error:
                 said.append(str(error))
     try:
-        watch.check(fine((1.0, math.inf)[rank]), {"backbone": torch.tensor(math.nan)}, 7, logging=False)
+        watch.check(fine((1.0, math.inf)[rank]), {"backbone": torch.tensor(math.nan)}, 7, logging=True)
     except FloatingPointError as error:
         said.append(str(error))
     Path(out, f"{rank}.txt").write_text("\n".join(said))

@@ -40,6 +40,6 @@ class Center(nn.Module):
 
     def _follow(self, total: Tensor, rows: int) -> None:
         """Move towards the mean over all ranks' rows; `total` is this rank's sum of logits, [K]."""
-        totals = all_reduce_sum(torch.cat([total, total.new_tensor([rows])]))
+        totals = all_reduce_sum(torch.cat([total, total.new_full((1,), rows)]))
         mean = totals[:-1] / totals[-1].clamp_min(1)
         self.value.lerp_(mean, 1 - self.momentum)

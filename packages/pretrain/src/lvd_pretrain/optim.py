@@ -73,5 +73,6 @@ def clip_gradients(student: nn.ModuleDict, limit: float) -> dict[str, Tensor]:
         parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         norms[name] = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        nn.utils.clip_grads_with_norm_(parameters, limit or float("inf"), norms[name])
+        if limit:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norms[name])
     return norms

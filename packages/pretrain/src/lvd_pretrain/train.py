@@ -26,7 +26,7 @@ from lvd_pretrain.monitor import Monitor
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
 from lvd_pretrain.pretrained import load_modules, open_pretrained
 from lvd_pretrain.publish import explain_failed_writes
-from lvd_pretrain.ranks import any_rank, gather_weights
+from lvd_pretrain.ranks import AnyRank, gather_weights
 from lvd_pretrain.run_folder import claim_run_folder, lock_run_folder
 from lvd_pretrain.schedules import Schedules
 from lvd_pretrain.signals import StopRequest
@@ -83,6 +83,7 @@ def pretrain(config: PretrainConfig) -> Path:
     accelerator.init_trackers("pretrain", flat_settings(config.to_dict()))
 
     def save(step: int) -> None:
+        watch.settle()
         with explain_failed_writes(run / "checkpoints"):
             teacher = gather_weights(method.average)
             if accelerator.is_main_process:
@@ -102,6 +103,7 @@ def pretrain(config: PretrainConfig) -> Path:
             monitor.say(f"going on from {checkpoint} ({done} of {config.optim.steps} steps done)")
         model.train()
         skipped, since, logged = 0, time.monotonic(), done
+        asked_to_stop = AnyRank(accelerator.device)
 
         for step, batch in enumerate(watch.timed(loader), start=done):
             logging = (step + 1) % config.log_every == 0 or step + 1 == config.optim.steps
@@ -135,7 +137,7 @@ def pretrain(config: PretrainConfig) -> Path:
                 monitor.log(step + 1, line)
                 accelerator.log(line, step=step + 1)
                 skipped, since, logged = 0, time.monotonic(), step + 1
-            stopping = any_rank(bool(stop.name), accelerator.device)
+            stopping = asked_to_stop(bool(stop.name))
             if (step + 1) % config.save.every == 0 or step + 1 == config.optim.steps or stopping:
                 began = time.monotonic()
                 save(step + 1)

@@ -1,7 +1,8 @@
 """What a run looks like from inside: targets, prototypes, features, waiting, memory; and the alarms that stop it.
 
-Everything stays on the device until a logging step, but for one flag per step: whether the gradients are finite. It is
-waited for: read a step later, the optimizer, the teacher's average and a save would each have to know how to be undone.
+Everything stays on the device until a logging step, but for one flag per step: whether the gradients are finite. The
+host reads it a step later, or waits for it where something is about to be logged or saved: until then a spoiled step
+lives in memory alone, and the run that meets one ends, so there is nothing to undo.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lvd_pretrain.config import PretrainConfig
-from lvd_pretrain.ranks import all_reduce_max, all_reduce_sum, world_size
+from lvd_pretrain.ranks import LateFlag, all_reduce_max, all_reduce_sum, world_size
 from lvd_pretrain.scores import Assignment
 
 Item = TypeVar("Item")
@@ -42,6 +43,7 @@ class Watch:
         self.used = torch.zeros(prototypes, device=device)  # 1 where a prototype won a target since the last report
         self.at_ln_k = torch.zeros((), device=device)  # steps in a row
         self.low_rank_since: int | None = None
+        self.broken: LateFlag[tuple[dict[str, Tensor], int]] = LateFlag()  # notes: the losses of a step, and the step
         self.targets: Tensor | Assignment = torch.empty(0)
         self.cls = torch.empty(0)
         self.waited, self.since = 0.0, time.monotonic()
@@ -71,23 +73,37 @@ class Watch:
             yield batch
 
     def check(self, losses: dict[str, Tensor], norms: dict[str, Tensor], step: int, *, logging: bool) -> None:
-        """Stop all ranks before a step is taken that would spoil the weights, or that only goes on with a dead run.
+        """Stop all ranks, at the latest a step after the weights were spoiled, or when the run is as good as dead.
 
         Args:
             losses: this rank's weighted terms.
             norms: gradient norms by module, the same on all ranks.
             step: counted from 0.
-            logging: whether to look at the collapse alarms too.
+            logging: whether to wait for this step's flag, and to look at the collapse alarms too.
 
         Raises:
             FloatingPointError: gradients are not finite, or features or targets have collapsed.
         """
         finite = torch.stack([norm.detach() for norm in norms.values()]).isfinite().all()
         self._count(losses, step)
-        if not finite:  # the one wait for the device in a step
-            raise FloatingPointError(self._blame(losses, step))
-        if logging and self.config.monitor.patience:
-            self._alarm(step)
+        note = {name: value.detach() for name, value in losses.items()}, step
+        self._stop_if_broken(self.broken.put(~finite, note))
+        if logging:
+            self.settle()
+            if self.config.monitor.patience:
+                self._alarm(step)
+
+    def settle(self) -> None:
+        """Wait for the last step's flag: comes before anything is made of the weights.
+
+        Raises:
+            FloatingPointError: its gradients were not finite.
+        """
+        self._stop_if_broken(self.broken.settle())
+
+    def _stop_if_broken(self, note: tuple[dict[str, Tensor], int] | None) -> None:
+        if note is not None:
+            raise FloatingPointError(self._blame(*note))
 
     def _count(self, losses: dict[str, Tensor], step: int) -> None:
         """Steps in a row, after the warm-up, in which the DINO term stands at the entropy of knowing nothing."""
