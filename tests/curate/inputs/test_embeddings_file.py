@@ -73,6 +73,13 @@ def test_a_source_tells_equal_paths_apart(tmp_path: Path) -> None:
     assert [given.find_rows(files_of([0], source))[0] for source in ("seeds", "pool", "other")] == [1, 0, -1]
 
 
+def test_names_of_equal_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pl.DataFrame, "hash_rows", lambda frame: pl.zeros(len(frame), pl.UInt64, eager=True))
+    given = open_embeddings(f"embeddings:{write_given(tmp_path, 'npy+txt', {'id': IDS})}")
+    asked = pl.DataFrame({"id": [IDS[7], "unknown", IDS[299], IDS[7], None]})
+    assert given.find_rows(asked).tolist() == [7, -1, 299, 7, -1]
+
+
 @pytest.mark.parametrize("format", ["npy+txt", "list.parquet"])
 def test_vectors_without_direction_give_none(tmp_path: Path, format: str) -> None:
     vectors = VECTORS[:6].copy()

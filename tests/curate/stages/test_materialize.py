@@ -14,6 +14,8 @@ from lvd_curate.columns import LISTING, MODERATED
 from lvd_curate.copy_detection.hashing import content_id
 from lvd_curate.engine.executors import InlineExecutor
 from lvd_curate.errors import InputError
+from lvd_curate.inputs import table_images
+from lvd_curate.inputs.table_images import ParquetTable
 from lvd_curate.stages import materialize as stage
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.materialize import build_group, dataset_schema, materialize, split_by_bytes
@@ -65,6 +67,23 @@ def test_images_in_tables_are_read_once_for_many_shards(
     assert a.equals(b)
     images = pl.read_parquet(tmp_path / "tables/out/data")["image"].struct.field("bytes")
     assert [content_id(data) for data in images] == a["id"].to_list()
+
+
+def test_images_in_tables_are_read_once_for_one_shard_of_many_row_groups(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted((world / "pool/a").iterdir())
+    (tmp_path / "in").mkdir()
+    packed = [{"bytes": file.read_bytes(), "path": None} for file in files]
+    pq.write_table(pa.table({"image": packed}), tmp_path / "in/part.parquet")
+    listing = pl.concat(list_images("pool", "p", str(tmp_path / "in"), tmp_path))
+    columns = ("path", "file", "item", "size", "stamp", "fault")
+    rows = rows_of(world / "pool/a").sort("path").with_columns(listing.select(columns))
+    opened: list[Path] = []
+    monkeypatch.setattr(stage, "ROW_GROUP", 5)
+    monkeypatch.setattr(table_images, "open_table", lambda path: opened.append(path) or ParquetTable(path))
+    write(rows, tmp_path / "out")
+    assert opened == [tmp_path / "in/part.parquet"]
 
 
 def test_datasets_opens_it_and_bytes_are_untouched(world: Path, tmp_path: Path) -> None:

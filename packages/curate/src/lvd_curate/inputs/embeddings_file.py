@@ -59,10 +59,26 @@ class Embeddings:
 
     def find_rows(self, files: pl.DataFrame) -> np.ndarray:
         """Return the row of each image's vector, int64 [N]; -1 where no embedding is given."""
-        key = [name for name in self.names.columns if name != "row"]
-        found = files.select(key).join(self.names, on=key, how="left", maintain_order="left")
+        key, (hashes, order) = self.key, self.by_hash
+        wanted = files.select(key)
+        asked = np.unique(wanted.hash_rows().to_numpy())
+        start, stop = np.searchsorted(hashes, asked), np.searchsorted(hashes, asked, side="right")
+        rivals = self.names[order[spread(start, stop - start)]]  # of equal hash: nearly always the very names
+        found = wanted.join(rivals, on=key, how="left", maintain_order="left")
         rows: np.ndarray = found["row"].fill_null(-1).to_numpy()
         return rows
+
+    @property
+    def key(self) -> list[str]:
+        """Return the columns that name a vector."""
+        return [name for name in self.names.columns if name != "row"]
+
+    @functools.cached_property
+    def by_hash(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the names' hashes, rising, and their places: a lookup that does not go through all names."""
+        hashes = self.names.select(self.key).hash_rows().to_numpy()
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
 
     def fingerprint(self) -> str:
         """Hash the files' bytes."""
@@ -127,6 +143,12 @@ def read_embeddings(file: str, folder: Path) -> tuple[pl.DataFrame, Path]:
     starts = range(0, len(matrix), BLOCK)
     finite = np.concatenate([np.isfinite(matrix[start : start + BLOCK]).all(axis=1) for start in starts])
     return given.names.with_columns(finite=pl.Series(finite)), npy
+
+
+def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the numbers of all runs, one run after another: `counts` numbers from each of `starts` on."""
+    ends = np.cumsum(counts)
+    return np.arange(counts.sum()) + np.repeat(starts - (ends - counts), counts)
 
 
 def to_unit(vectors: np.ndarray) -> np.ndarray:

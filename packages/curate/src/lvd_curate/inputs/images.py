@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+COMMON = ("JPEG", "PNG", "WEBP", "GIF")
 THUMBNAIL_SIDE = 32  # pixels of the grey thumbnail that screening keeps of every image: 1,024 bytes
 
 
@@ -29,9 +30,12 @@ class Thumbnail(NamedTuple):
 
 @functools.cache
 def known_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that may be opened: all but those it hands to Ghostscript or the system to draw."""
+    """Pillow's names of the formats that may be opened: all but those it hands to Ghostscript or the system to draw.
+
+    Pillow tries them in this order, so the common ones, which begin with marks of their own, come first.
+    """
     Image.init()
-    return tuple(sorted(set(Image.OPEN) - {"EPS", "WMF"}))
+    return tuple(sorted(set(Image.OPEN) - {"EPS", "WMF"}, key=lambda name: (name not in COMMON, name)))
 
 
 def known_extensions() -> frozenset[str]:

@@ -35,7 +35,8 @@ def materialize(images: pl.DataFrame, folder: Path, shard_bytes: int, executor: 
     unpacked = folder.with_name(f"{folder.name}-unpacked")
     packed = pl.col("item").is_not_null() & pl.col("size").is_null()  # in Parquet and Arrow files
     tables = images.filter(packed)
-    if len(shards) > 1 and len(tables) and not all(file.exists() for file in files):
+    groups = max(len(shards), len(images) // ROW_GROUP)  # each would read nearly every table again
+    if groups > 1 and len(tables) and not all(file.exists() for file in files):
         images = pl.concat([images.filter(~packed), *unpack_tables(tables, unpacked, executor, track)])
         shards = split_by_bytes(images.sort("id"), shard_bytes)
     jobs = list(zip(shards, files, strict=True))
@@ -48,7 +49,7 @@ def materialize(images: pl.DataFrame, folder: Path, shard_bytes: int, executor: 
 def unpack_tables(tables: pl.DataFrame, folder: Path, executor: Mapper, track: Track) -> list[pl.DataFrame]:
     """Copy images that lie in tables into plain files, each table read once from start to end; say where they lie.
 
-    Shards are in the order of the ids: each would otherwise read nearly every row group of every table again.
+    What is written is in the order of the ids: each row group of it would otherwise read nearly every table again.
     """
     folder.mkdir(exist_ok=True)
     parts = [tables[start : start + UNPACKED] for start in range(0, len(tables), UNPACKED)]
