@@ -1,0 +1,177 @@
+"""The docs against the code: settings exist, defaults hold, links lead somewhere, commands have the options shown."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FILES = {"csv", "html", "json", "jsonl", "md", "npy", "npz", "parquet", "png", "pth", "py", "safetensors", "yaml"}
+NEEDS = {"gpu", "network"}
+CHOICES = {"protocol", "preset"}  # named with the value that is not the default
+
+CODE = re.compile(r"```.*?\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+BLOCK = re.compile(r"(?:<!-- needs: ([a-z, ]+) -->\n)?^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+DOTTED = re.compile(r"(?<![\w/.:@-])([a-z_]+(?:\.[a-z_0-9]+)+)(?![\w/(])")
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load_script("reference_pages")
+SETTINGS = {tool: {setting.key: setting for setting in reference.list_settings(tool)} for tool in reference.TOOLS}
+KEYS_OF = {tool: reference.list_keys(tool) for tool in reference.TOOLS}
+KEYS = set().union(*KEYS_OF.values())
+COMMANDS = {path: {word.name for word in words} | {"--help"} for path, words in reference.list_commands()}
+SECTIONS = {key.split(".")[0] for key in KEYS if "." in key}
+MAPPINGS = {key for tool in SETTINGS.values() for key, setting in tool.items() if setting.type.startswith("dict")}
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def list_code(text: str) -> list[str]:
+    return [block or span for block, span in CODE.findall(text)]
+
+
+def is_known(key: str) -> bool:
+    return key in KEYS or any(key.startswith(f"{mapping}.") for mapping in MAPPINGS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_setting_that_is_named_exists(page):
+    unknown = set()
+    for code in list_code(read(page)):
+        for key in DOTTED.findall(code):
+            if key.split(".")[0] in SECTIONS and key.rsplit(".", 1)[1] not in FILES and not is_known(key):
+                unknown.add(key)
+        unknown |= {key for key in re.findall(r"(?<![\w./-])([a-z_]+\.[a-z_.]+)=(?!=)", code) if not is_known(key)}
+    assert not unknown
+
+
+@pytest.mark.parametrize(
+    ("page", "tool"), [("data", "curate"), ("training", "pretrain"), ("evaluation", "evaluate")], ids=str
+)
+def test_a_default_that_the_paper_stands_beside_is_the_default(page, tool):
+    named: dict[str, list[str]] = {}
+    for code in list_code(read(ROOT / "docs" / "understand" / f"{page}.md")):
+        found = re.fullmatch(r"([a-z_]+(?:\.[a-z_]+)*)=(.*)", code)
+        if found and found[1] in SETTINGS[tool]:
+            named.setdefault(found[1], []).append(found[2])
+    assert len(named) > 20
+    wrong = {
+        key: values
+        for key, values in named.items()
+        if key not in CHOICES and plain(SETTINGS[tool][key].default) not in map(plain, values)
+    }
+    assert not wrong
+
+
+def plain(value: str) -> Any:
+    """YAML as values, numbers like 1e-3 too, which YAML takes for text."""
+    read = yaml.safe_load(value)
+    return [number(item) for item in read] if isinstance(read, list) else number(read)
+
+
+def number(value: Any) -> Any:
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def list_anchors(page: Path) -> set[str]:
+    """Names of a page's headings, as Python-Markdown gives them; of equal ones the later are numbered."""
+    text, anchors = re.sub(r"```.*?```", "", read(page), flags=re.DOTALL), set()
+    for heading in HEADING.findall(text):
+        words = unicodedata.normalize("NFKD", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading))
+        slug = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", words).strip().lower())
+        number = next(
+            count for count in range(len(anchors) + 1) if (f"{slug}_{count}" if count else slug) not in anchors
+        )
+        anchors.add(f"{slug}_{number}" if number else slug)
+    return anchors
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_relative_link_leads_somewhere(page):
+    broken = []
+    for target in LINK.findall(re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        if not place.exists() or (anchor and anchor not in list_anchors(place)):
+            broken.append(target)
+    assert not broken
+
+
+def test_pages_written_from_the_code_are_not_stale():
+    for file, text in reference.render_pages().items():
+        assert read(ROOT / "docs" / "reference" / file) == text, "run: python scripts/reference_pages.py"
+
+
+def list_messages() -> list[str]:
+    """Every text in the packages' code, "…" where a value is filled in."""
+    messages = []
+    for source in (ROOT / "packages").rglob("src/**/*.py"):
+        for node in ast.walk(ast.parse(read(source))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts):
+                messages.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
+    return messages
+
+
+def test_every_error_line_that_is_explained_is_in_the_code():
+    page = read(ROOT / "docs" / "troubleshooting.md")
+    lines = re.findall(r"^\| `([^`]*…[^`]*|[^`]{30,})` \|", page, re.MULTILINE)
+    assert len(lines) > 40
+    messages = list_messages()
+    for line in lines:
+        pieces = re.compile(".*".join(map(re.escape, line.split("…"))), re.DOTALL)
+        assert any(map(pieces.search, messages)), line
+
+
+def list_commands() -> Iterator[tuple[str, str]]:
+    """(page, command line) of the three tools in every bash block of the docs."""
+    for page in DOCS:
+        for needs, block in BLOCK.findall(read(page)):
+            assert set(filter(None, needs.replace(" ", "").split(","))) <= NEEDS, f"{name(page)}: needs: {needs}"
+            for line in block.replace("\\\n", " ").splitlines():
+                if re.match(r"\s*(curate|pretrain|evaluate) ", line):
+                    yield name(page), line.strip()
+
+
+@pytest.mark.parametrize(("page", "line"), list_commands(), ids=lambda value: value[:60])
+def test_a_command_that_is_shown_has_these_options(page, line):
+    words = shlex.split(line, comments=True)
+    path = words[0] if words[0] in COMMANDS else " ".join(words[:2])
+    assert path in COMMANDS
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= COMMANDS[path]
+    keys = {word.partition("=")[0] for word in words[1:] if re.match(r"[a-z_]+\.[a-z_.]+=", word)}
+    assert {key for key in keys if key not in KEYS_OF[words[0]] and not is_known(key)} == set()
