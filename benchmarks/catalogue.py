@@ -62,6 +62,7 @@ class Benchmark:
 
 CATALOGUE = (
     Benchmark(name="start/help", minutes=1, quick="--rounds 1"),
+    Benchmark(name="start/first_step", minutes=3, quick="--rounds 1 --images 80"),
     Benchmark(name="pretrain/fused_losses", minutes=2),
     Benchmark(
         name="pretrain/distillation",

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.turns import Target, record
+from benchmarks.turns import Target, children_seconds, record
 
 LIMIT = 0.5  # seconds, issue 6
 TOOLS = ("curate", "pretrain", "evaluate")
@@ -52,12 +51,6 @@ def start(command: str) -> tuple[float, float]:
     used, began = children_seconds(), time.perf_counter()
     subprocess.run(line, check=True, capture_output=True)
     return time.perf_counter() - began, children_seconds() - used
-
-
-def children_seconds() -> float:
-    """Processor time of all processes that this one started and waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def subcommands(tool: str) -> list[str]:
