@@ -10,6 +10,7 @@ and origin. Commands come from the typer applications themselves.
 from __future__ import annotations
 
 import ast
+import html
 import importlib
 import inspect
 import io
@@ -148,7 +149,7 @@ def read_annotations(source: Path, name: str) -> tuple[dict[str, str], dict[str,
     annotations, told = {}, {}
     for number, node in enumerate(body):
         field = node.target.id  # type: ignore[union-attr]
-        annotations[field] = ast.unparse(node.annotation)
+        annotations[field] = ast.unparse(node.annotation).replace(" | None", " or null")
         end = node.end_lineno or node.lineno
         trailing = [comments[line][0] for line in range(node.lineno, end + 1) if line in comments]
         above, below = _block(comments, node.lineno, -1), _block(comments, end, +1)
@@ -194,7 +195,7 @@ def render_settings(tool: str) -> str:
             "| --- | --- | --- | --- |",
         ]
         for setting in section.settings:
-            cells = [f"`{setting.key}`", f"`{cell(setting.type)}`", f"`{cell(setting.default)}`", cell(setting.comment)]
+            cells = [code(setting.key), code(setting.type), code(setting.default), cell(setting.comment)]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
@@ -208,8 +209,13 @@ def render_rows() -> str:
     lines = [WRITTEN_BY, "# A row of results.jsonl", "", f"{section.about} Format `{FORMAT}` (`{section.source}`).", ""]
     lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for key in section.settings:
-        lines.append(f"| `{key.key}` | `{cell(key.type)}` | `{key.default}` | {cell(key.comment)} |")
+        lines.append(f"| {code(key.key)} | {code(key.type)} | {code(key.default)} | {cell(key.comment)} |")
     return "\n".join([*lines, ""])
+
+
+def code(text: str) -> str:
+    """Code that may stand in a cell: a bar inside of backticks is read differently from one Markdown to the next."""
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def cell(text: str) -> str:
@@ -271,7 +277,7 @@ def render_command(path: str, about: str, words: list[Word]) -> list[str]:
     if options:
         lines += ["| option | default | what |", "| --- | --- | --- |"]
         for option in options:
-            lines.append(f"| `{option.name} {cell(option.metavar)}` | {option.default} | {cell(option.about)} |")
+            lines.append(f"| {code(f'{option.name} {option.metavar}')} | {option.default} | {cell(option.about)} |")
         lines.append("")
     return lines
 

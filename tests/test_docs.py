@@ -19,11 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 FILES = {"csv", "html", "json", "jsonl", "md", "npy", "npz", "parquet", "png", "pth", "py", "safetensors", "yaml"}
-NEEDS = {"gpu", "network"}
+NEEDS = {"data", "gpu", "network"}
 CHOICES = {"protocol", "preset"}  # named with the value that is not the default
 
 CODE = re.compile(r"```.*?\n(.*?)```|`([^`\n]+)`", re.DOTALL)
-BLOCK = re.compile(r"(?:<!-- needs: ([a-z, ]+) -->\n)?^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 DOTTED = re.compile(r"(?<![\w/.:@-])([a-z_]+(?:\.[a-z_0-9]+)+)(?![\w/(])")
@@ -38,7 +37,7 @@ def load_script(name: str) -> ModuleType:
     return module
 
 
-reference = load_script("reference_pages")
+reference, blocks = load_script("reference_pages"), load_script("run_docs")
 SETTINGS = {tool: {setting.key: setting for setting in reference.list_settings(tool)} for tool in reference.TOOLS}
 KEYS_OF = {tool: reference.list_keys(tool) for tool in reference.TOOLS}
 KEYS = set().union(*KEYS_OF.values())
@@ -157,13 +156,22 @@ def test_every_error_line_that_is_explained_is_in_the_code():
         assert any(map(pieces.search, messages)), line
 
 
+def test_blocks_say_what_they_need_in_known_words():
+    needs = {word for page in DOCS for block in blocks.list_blocks(read(page)) for word in block.needs}
+    assert needs == NEEDS
+    assert not [name(page) for page in DOCS if len(re.findall("<!-- needs:", read(page))) > count_needing(page)]
+
+
+def count_needing(page: Path) -> int:
+    return sum(bool(block.needs) for block in blocks.list_blocks(read(page)))
+
+
 def list_commands() -> Iterator[tuple[str, str]]:
     """(page, command line) of the three tools in every bash block of the docs."""
     for page in DOCS:
-        for needs, block in BLOCK.findall(read(page)):
-            assert set(filter(None, needs.replace(" ", "").split(","))) <= NEEDS, f"{name(page)}: needs: {needs}"
-            for line in block.replace("\\\n", " ").splitlines():
-                if re.match(r"\s*(curate|pretrain|evaluate) ", line):
+        for block in blocks.list_blocks(read(page)):
+            for line in block.text.replace("\\\n", " ").splitlines():
+                if block.language == "bash" and re.match(r"\s*(curate|pretrain|evaluate) ", line):
                     yield name(page), line.strip()
 
 
