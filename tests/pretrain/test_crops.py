@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms.v2 import functional as F
 
 from lvd_pretrain.config import CropsConfig
-from lvd_pretrain.crops import decode, multi_crop, random_box
+from lvd_pretrain.crops import cut, decode, multi_crop, random_box
 
 
 def encode(image: Image.Image, kind: str, **options) -> bytes:
@@ -68,6 +69,16 @@ def test_areas_follow_the_scale():
     assert min(areas) > 0.045
     assert max(areas) < 0.33
     assert np.mean(areas) == pytest.approx((0.05 + 0.32) / 2, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("box", [(0, 0, 20, 30), (3, 5, 9, 8), (2, 4, 14, 25), (1, 2, 16, 16)])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_cut_is_torchvisions_resized_crop_bit_for_bit(kind, box, flip):
+    image = decode(encode(PICTURE, kind))
+    expected = F.resized_crop(image, *box, size=[16, 16], interpolation=F.InterpolationMode.BICUBIC, antialias=True)
+    for layout in (image, image.contiguous()):
+        assert torch.equal(cut(layout, box, 16, flip), F.horizontal_flip(expected) if flip else expected)
 
 
 def test_multi_crop_gives_two_globals_and_the_locals_and_repeats_with_its_generator():

@@ -12,19 +12,21 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2 import functional as F
 
 from lvd_pretrain.config import CropsConfig
 
+Box = tuple[int, int, int, int]  # top, left, height, width
 ASPECT = (3 / 4, 4 / 3)  # width / height of a random resized crop
+LOG_ASPECT = (math.log(ASPECT[0]), math.log(ASPECT[1]))
 TRIES = 10
 
 
 def decode(data: bytes) -> Tensor:
-    """Decode image bytes to RGB, uint8 [3, H, W], upright by EXIF.
+    """Decode image bytes to RGB, uint8 [3, H, W], channels last in memory as a rule, upright by EXIF.
 
     Raises:
         ValueError: not an image, truncated, or absurdly large.
@@ -37,16 +39,14 @@ def decode(data: bytes) -> Tensor:
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # image libraries raise anything from OSError to struct.error for hostile files
         raise ValueError(f"unreadable image: {error}") from error
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
 
 
-def random_box(
-    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random resized crop: area and log-aspect uniform, the centre when nothing fits."""
+def random_box(height: int, width: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
+    """Box of a random resized crop: area and log-aspect uniform, the centre when nothing fits."""
     for _ in range(TRIES):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+        area = height * width * _uniform(scale, rng)
+        aspect = math.exp(_uniform(LOG_ASPECT, rng))
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
@@ -54,17 +54,33 @@ def random_box(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def crop(image: Tensor, size: int, scale: tuple[float, float], flip: float, rng: np.random.Generator) -> Tensor:
-    """One random resized crop, uint8 [3, size, size], bicubic with antialias, flipped with probability `flip`."""
+def _uniform(bounds: tuple[float, float], rng: np.random.Generator) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * rng.random()  # what rng.uniform draws, in a third of its time
+
+
+def cut(image: Tensor, box: Box, size: int, flip: bool) -> Tensor:
+    """One box of an image uint8 [3, H, W], resized to uint8 [3, size, size], bicubic with antialias, and flipped.
+
+    Both ways channels are last in memory: PyTorch's resampler works in that layout and would copy any other to and fro.
+    """
+    top, left, h, w = box
+    pixels = image.permute(1, 2, 0)[top : top + h, left : left + w].contiguous()  # [h, w, 3]
+    # The strides of a channels-last batch, spelled out: for a batch of one PyTorch would not recognise it.
+    batch = pixels.as_strided((1, 3, h, w), (pixels.numel(), 1, 3 * w, 3))
+    resized = F.interpolate(batch, (size, size), mode="bicubic", antialias=True)[0]
+    return resized.flip(-1) if flip else resized
+
+
+def random_crop(image: Tensor, size: int, scale: tuple[float, float], flip: float, rng: np.random.Generator) -> Tensor:
+    """One random resized crop, uint8 [3, size, size], flipped with probability `flip`."""
     box = random_box(image.shape[-2], image.shape[-1], scale, rng)
-    resized = F.resized_crop(image, *box, size=[size, size], interpolation=F.InterpolationMode.BICUBIC, antialias=True)
-    return resized.flip(-1) if rng.random() < flip else resized
+    return cut(image, box, size, rng.random() < flip)
 
 
 def multi_crop(image: Tensor, config: CropsConfig, rng: np.random.Generator) -> tuple[list[Tensor], list[Tensor]]:
     """Two global and `local_number` local crops of one image (DINO's multi-crop), all cut from the full image."""
-    global_crops = [crop(image, config.global_size, config.global_scale, config.flip, rng) for _ in range(2)]
+    global_crops = [random_crop(image, config.global_size, config.global_scale, config.flip, rng) for _ in range(2)]
     local_crops = [
-        crop(image, config.local_size, config.local_scale, config.flip, rng) for _ in range(config.local_number)
+        random_crop(image, config.local_size, config.local_scale, config.flip, rng) for _ in range(config.local_number)
     ]
     return global_crops, local_crops

@@ -67,12 +67,12 @@ class CropDataset(Dataset[Sample]):
 
     def _read(self, position: int) -> tuple[Tensor, int]:
         """The image at `position`, or a substitute drawn for it when it cannot be read, and how many could not."""
-        substitutes = np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
-        index = self.order(position)
+        index, substitutes = self.order(position), None
         for skipped in range(REPLACEMENTS):
             try:
                 return decode(self.source.read(index)), skipped
             except (OSError, ValueError):
+                substitutes = substitutes or np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
                 index = self.order.substitute(position, substitutes)
         raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read")
 
@@ -99,12 +99,12 @@ class StreamBatches(IterableDataset[Batch]):
 
     def _sample(self, cells: Lane, position: int) -> Sample:
         """The lane's next image, or another of its buffer when it cannot be read."""
-        substitutes = np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
-        cell = cells.take()
+        cell, substitutes = cells.take(), None
         for skipped in range(REPLACEMENTS):
             try:
                 return cut_sample(decode(encoded_image(cell)), position, skipped, self.config)
             except (OSError, ValueError):
+                substitutes = substitutes or np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
                 cell = cells.substitute(substitutes)
         raise InputError(f"data.path={self.source.path}: {REPLACEMENTS} images in a row could not be read")
 
@@ -176,8 +176,14 @@ class Collate:
 
 
 def _stack(crops: list[list[Tensor]], size: int) -> Tensor:
-    ordered = [crop for views in zip(*crops, strict=True) for crop in views]
-    return torch.stack(ordered) if ordered else torch.empty(0, 3, size, size, dtype=torch.uint8)
+    """Crop-major uint8 [N, 3, size, size], channels last in memory as the crops are."""
+    ordered = [crop.permute(1, 2, 0) for views in zip(*crops, strict=True) for crop in views]
+    pixels = torch.empty(len(ordered), size, size, 3, dtype=torch.uint8)
+    if get_worker_info():
+        pixels.share_memory_()  # the way to the training process: a batch stacked elsewhere would be copied there
+    if ordered:
+        torch.stack(ordered, out=pixels)
+    return pixels.permute(0, 3, 1, 2)
 
 
 def open_source(config: DataConfig) -> ImageSource | StreamSource:
