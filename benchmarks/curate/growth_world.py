@@ -5,8 +5,7 @@ pool is a copy of the one before it: one in five of these byte for byte, the oth
 the excluded set 0.5 % of the pool, so that what is found grows as the pool does and a slope above one is the code's.
 Every tenth excluded image is a pool image, compressed anew.
 
-Vectors (128-d) are of a concept per 200 images, at a cosine of about 0.25 within one; a copy's is at 0.62 to 0.98 to
-its original's.
+Vectors (128-d) are of 500 concepts, at a cosine of about 0.25 within one; a copy is at 0.62 to 0.98 to its original.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 SIDE, PART, ROW_GROUP = 64, 5000, 1000
-DIM, PER_CONCEPT, WITHIN = 128, 200, 0.25
+DIM, CONCEPTS, WITHIN = 128, 500, 0.25
 COPY_EVERY, EQUAL_EVERY, LEAK_EVERY = 20, 100, 10
 SEEDS, EXCLUDED = 100, 200  # one of each per so many pool images
 FIRST_SEED, FIRST_EXCLUDED = 10**9, 2 * 10**9  # numbers of the pictures
@@ -123,7 +122,7 @@ def write_vectors(
     """Write `vectors.npy`, float16 [N, DIM], and its names; an id that stands for several files has one vector."""
     draw = np.random.default_rng(2026)
     everything = np.concatenate([ids, seeds, excluded])
-    centres = draw_units(draw, len(ids) // PER_CONCEPT)
+    centres = draw_units(draw, CONCEPTS)
     vectors = np.sqrt(1 - WITHIN) * draw_units(draw, len(everything))
     for start in range(0, len(vectors), PART):
         block = vectors[start : start + PART]
