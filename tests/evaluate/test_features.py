@@ -63,6 +63,25 @@ def test_batch_size_and_threads_change_no_feature(split, make_encoder, tmp_path)
     assert torch.equal(first.cls, extract_features(make_encoder(), split, tmp_path / "b", other).cls)
 
 
+def test_on_a_cpu_nothing_is_decoded_beside_the_network(split, make_encoder, tmp_path, monkeypatch):
+    decoded = []
+
+    class Watching(make_encoder):
+        def encode(self, images, layers, *, normed=True):
+            before = len(decoded)
+            time.sleep(0.02)
+            assert len(decoded) == before
+            return super().encode(images, layers, normed=normed)
+
+    def counting(*words):
+        decoded.append(words)
+        return transform_image(*words)
+
+    monkeypatch.setattr(features_module, "transform_image", counting)
+    extract_features(Watching(), split, tmp_path, CONFIG)
+    assert len(decoded) == 45
+
+
 @pytest.mark.parametrize("change", ["fingerprint", "image_size", "resize_size", "mean", "std", "loader", "num_layers"])
 def test_anything_changed_is_a_new_entry(split, make_encoder, tmp_path, change):
     encoder = make_encoder()

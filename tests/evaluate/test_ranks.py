@@ -57,3 +57,12 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def test_processes_of_one_machine_divide_its_cores(monkeypatch):
+    monkeypatch.setattr(ranks.os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert ranks.my_cores() == 16
+    for processes, cores in (("2", 8), ("3", 5), ("64", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert ranks.my_cores() == cores

@@ -7,11 +7,11 @@ import io
 import itertools
 import json
 import logging
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from lvd_evaluate.publish import publish_bytes, publish_folder
 
 CODE_VERSION = 3  # raise when the same inputs would give other numbers
 NUM_LAYERS = 4  # class tokens of the last four blocks: all that the linear grid reads
-READ_AHEAD = 3  # batches decoded while one is encoded
+READ_AHEAD = 3  # batches decoded while a GPU encodes one
 logger = logging.getLogger(__name__)
 
 
@@ -52,8 +52,7 @@ def extract_features(encoder: Encoder, split: Split, store: Path, config: Featur
     with ranks.all_or_none():  # after which every shard is there
         if missing:
             with track(f"{encoder.name}, {split.name}", total, "images", total - todo) as advance:
-                for start, stop in missing:
-                    _fill_shard(encoder, split, _shard(folder, start, stop), range(start, stop), config, advance)
+                _fill_shards(encoder, split, folder, missing, config, advance)
     return _open_shards([_shard(folder, start, stop) for start, stop in bounds], split)
 
 
@@ -97,22 +96,37 @@ def transform_image(content: bytes, resize: int, crop: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + crop, top + crop))).transpose(2, 0, 1)  # [3, crop, crop]
 
 
-def _fill_shard(
-    encoder: Encoder, split: Split, shard: Path, rows: range, config: FeaturesConfig, advance: Callable[[int], None]
+def _fill_shards(
+    encoder: Encoder,
+    split: Split,
+    folder: Path,
+    bounds: list[tuple[int, int]],
+    config: FeaturesConfig,
+    advance: Callable[[int], None],
 ) -> None:
-    start = time.perf_counter()
-    columns: dict[str, list[Tensor]] = {"cls": [], "patch_mean": []}
-    for images in _batches(encoder, split, rows, config):
-        for name, column in encode_batch(encoder, images, config.precision).items():
-            columns[name].append(column)
-        advance(len(images))
-    with publish_folder(shard) as folder:
-        for name, parts in columns.items():
-            if parts:
-                _save_array(folder / f"{name}.npy", _to_storage(torch.cat(parts), encoder, name))
-        _save_array(folder / "label.npy", split.labels[rows.start : rows.stop])
-        _save_array(folder / "id.npy", split.ids[rows.start : rows.stop])
-        (folder / "timing.json").write_text(json.dumps({"seconds": time.perf_counter() - start}))
+    """Encode and publish shard after shard, all on one stream of decoded batches that never stops between them."""
+    batches = [
+        range(first, min(first + config.batch_size, stop))
+        for start, stop in bounds
+        for first in range(start, stop, config.batch_size)
+    ]
+    with closing(_decode(encoder, split, batches, config)) as decoded:
+        began = time.perf_counter()
+        for start, stop in bounds:
+            columns: dict[str, list[Tensor]] = {"cls": [], "patch_mean": []}
+            for images in itertools.islice(decoded, -(-(stop - start) // config.batch_size)):
+                for name, column in encode_batch(encoder, images, config.precision).items():
+                    columns[name].append(column)
+                advance(len(images))
+            with publish_folder(_shard(folder, start, stop)) as shard:
+                for name, parts in columns.items():
+                    if parts:
+                        _save_array(shard / f"{name}.npy", _to_storage(torch.cat(parts).cpu(), encoder, name))
+                _save_array(shard / "label.npy", split.labels[start:stop])
+                _save_array(shard / "id.npy", split.ids[start:stop])
+                ended = time.perf_counter()
+                (shard / "timing.json").write_text(json.dumps({"seconds": ended - began}))
+            began = ended
 
 
 def _save_array(path: Path, array: np.ndarray) -> None:
@@ -123,37 +137,50 @@ def _save_array(path: Path, array: np.ndarray) -> None:
 
 
 def encode_batch(encoder: Encoder, images: Tensor, precision: str) -> dict[str, Tensor]:
-    """Columns of a uint8 batch [B, 3, S, S]: cls [B, L, D] and, with patches, patch_mean [B, D]; float32."""
+    """Columns of a uint8 batch [B, 3, S, S]: cls [B, L, D] and, with patches, patch_mean [B, D].
+
+    Both are float32 on the encoder's device: nothing waits for a GPU here.
+    """
     with torch.autocast(encoder.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         layers = encoder.encode(images, NUM_LAYERS)
     columns = {"cls": torch.stack([tokens.cls for tokens in layers], dim=1)}  # [B, L, D]
     if layers[-1].patches is not None:
         columns["patch_mean"] = layers[-1].patches.float().mean(dim=(1, 2))  # [B, D]
-    return {name: column.float().cpu() for name, column in columns.items()}
+    return {name: column.float() for name, column in columns.items()}
 
 
-def _batches(encoder: Encoder, split: Split, rows: range, config: FeaturesConfig) -> Iterator[Tensor]:
-    """Decoded batches [B, 3, S, S] in order, a few of them decoded ahead by threads (Pillow frees the GIL)."""
+def _decode(encoder: Encoder, split: Split, batches: list[range], config: FeaturesConfig) -> Generator[Tensor]:
+    """Batches uint8 [B, 3, S, S] in order, decoded by threads (Pillow frees the GIL).
 
-    def decode(index: int, content: bytes) -> np.ndarray:
+    For a GPU a few batches are decoded ahead. On a CPU threads and network take turns: a network that computes on all
+    cores waits, operation by operation, for the core that a decoder holds.
+    """
+    on_cpu, size = encoder.device.type == "cpu", encoder.image_size
+
+    def place(index: int, content: bytes, slot: Tensor) -> None:
         try:
-            return transform_image(content, encoder.resize_size, encoder.image_size)
+            slot.numpy()[:] = transform_image(content, encoder.resize_size, size)
         except InputError as error:
             raise InputError(f"{split.name} image {index} (sha256 {split.ids[index][:12]}) {error}") from error
 
-    with ThreadPoolExecutor(config.threads or os.cpu_count()) as pool:
-        waiting: deque[list[Future[np.ndarray]]] = deque()
-        starts = iter(range(rows.start, rows.stop, config.batch_size))
+    with ThreadPoolExecutor(config.threads or ranks.my_cores()) as pool:
+
+        def submit(rows: range) -> tuple[Tensor, list[Future[None]]]:
+            batch = torch.empty(len(rows), 3, size, size, dtype=torch.uint8, pin_memory=encoder.device.type == "cuda")
+            files = zip(rows, split.read(rows.start, rows.stop), batch, strict=True)
+            return batch, [pool.submit(place, *file) for file in files]
+
+        waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
+        coming = iter(batches)
         try:
             while True:
-                for start in itertools.islice(starts, READ_AHEAD - len(waiting)):
-                    stop = min(start + config.batch_size, rows.stop)
-                    waiting.append(
-                        [pool.submit(decode, start + i, content) for i, content in enumerate(split.read(start, stop))]
-                    )
+                waiting.extend(map(submit, itertools.islice(coming, (1 if on_cpu else READ_AHEAD) - len(waiting))))
                 if not waiting:
                     return
-                yield torch.from_numpy(np.stack([future.result() for future in waiting.popleft()]))
+                batch, jobs = waiting.popleft()
+                for job in jobs:
+                    job.result()
+                yield batch
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -42,7 +42,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if not image.mode.startswith(("I", "F")):
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     grey = np.asarray(image, dtype=np.float64)  # [H, W]
     top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(grey)), 1e-9)
     return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")

@@ -79,6 +79,12 @@ def all_or_none() -> Iterator[None]:
         raise InputError(others[0])
 
 
+def my_cores() -> int:
+    """Cores for each of this launch's processes on this machine, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
 def my_rows(count: int) -> range:
     """The rows of 0..count that this process takes: every world-size-th."""
     return range(rank(), count, world_size())

@@ -11,7 +11,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,7 +137,7 @@ class StreamedTraining:
                 raise InputError(f"train image {row} (sha256 {self.split.ids[row][:12]}) {error}") from error
             return random_view(image, size, np.random.default_rng((self.seed, sample)))
 
-        with ThreadPoolExecutor(self.passes.threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.passes.threads or ranks.my_cores()) as pool:
             waiting: deque[tuple[Tensor, list[Future[np.ndarray]]]] = deque()
             try:
                 for number, chunk in enumerate(order, start=first):

@@ -59,7 +59,7 @@ class FeaturesConfig:
     device: str = "auto"  # auto: cuda if there is one; else any torch device
     precision: str = "float32"  # of the forward pass; bfloat16 = autocast, about twice as fast on recent hardware
     batch_size: int = 64  # images per forward pass; changes no number beyond rounding
-    threads: int = 0  # that decode and resize; 0: one per core
+    threads: int = 0  # that decode and resize; 0: one per core, divided among the processes of a machine
     shard_size: int = 1024  # images per shard: what a kill can cost, and what processes share out
 
     def __post_init__(self) -> None:

@@ -70,10 +70,10 @@ class FrozenEncoder:
             InputError: a layer that the network does not have, or sides that its patches do not tile.
         """
         self._require_tiled(*images.shape[2:])
-        images = images.to(self.device)
+        images = images.to(self.device, non_blocking=True)
         if images.dtype == torch.uint8:
-            images = images.float() / 255
-        return self._read_tokens((images - self._mean) / self._std, self._number(layers), normed)
+            images = images.float().div_(255)
+        return self._read_tokens((images - self._mean).div_(self._std), self._number(layers), normed)
 
     def at_size(self, height: int, width: int) -> FrozenEncoder:
         """Itself where the network takes any size that its patches tile, else a copy, built once per size.
