@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ADOPTED = {"contributing.md": "CONTRIBUTING.md"}  # page -> file of the repository
+STACKED = ("understand/", "reference/", "troubleshooting.md")  # pages whose tables are text: see docs/site.css
 LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:")
 
@@ -28,6 +29,11 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Turn a link to a file of the repository that is no page into the address of that file, or into its bare name."""
     return LINK.sub(lambda link: _within_site(link, page.file.src_uri, config.repo_url), markdown)
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Mark the pages whose tables may be laid out anew on a narrow screen."""
+    return f'<div class="stacked">{html}</div>' if page.file.src_uri.startswith(STACKED) else html
 
 
 def _within_docs(source: str, link: re.Match[str]) -> str:
