@@ -61,9 +61,11 @@ class Benchmark:
 
 
 CATALOGUE = (
-    Benchmark(name="start/help", minutes=1, quick="--rounds 1"),
+    Benchmark(name="start/help", minutes=1, quick="--rounds 1 --tools pretrain"),
     Benchmark(name="start/first_step", minutes=3, quick="--rounds 1 --images 80"),
+    Benchmark(name="pretrain/training_step", minutes=10),
     Benchmark(name="pretrain/fused_losses", minutes=2),
+    Benchmark(name="pretrain/data_path", minutes=4, quick="--quick"),
     Benchmark(
         name="pretrain/distillation",
         minutes=3,
@@ -75,6 +77,10 @@ CATALOGUE = (
         minutes=2,
         words="{shared}/models/dinov2_vits14.safetensors {shared}/data/cifar10-train.parquet",
     ),
+    Benchmark(
+        name="curate/growth_curve", minutes=30, words="--folder {scratch}", quick="--folder {scratch} --sizes 1000 2000"
+    ),
+    Benchmark(name="curate/end_to_end_rate", minutes=4, quick="--quick"),
     Benchmark(name="curate/million_join", minutes=5, words="--folder {scratch}"),
     Benchmark(name="curate/zipf_balance", minutes=4),
     Benchmark(name="curate/decode_rate", minutes=3),
@@ -90,6 +96,7 @@ CATALOGUE = (
         minutes=30,
         words="{shared}/data/tiny-imagenet-train.parquet {shared}/models/dinov2_vits14.safetensors {scratch}",
     ),
+    Benchmark(name="evaluate/feature_extraction", minutes=4, quick="--quick"),
     Benchmark(name="evaluate/knn_speed", minutes=1, threads=1),
     Benchmark(name="evaluate/linear_grid", minutes=1, threads=1),
     Benchmark(name="evaluate/logistic_path", minutes=1, threads=1),

@@ -23,8 +23,8 @@ from benchmarks.photographs import render_folder
 from benchmarks.turns import ROOT, Target, best, children_seconds, record
 
 LIMIT = 15.0  # seconds, issue 6
-IMPORTS = {name: f"import {name}" for name in ("torch", "torch, torchvision", "lvd_pretrain.train")}
-LAUNCHERS = {
+IMPORTS = ("import torch", "import torch, torchvision", "import lvd_pretrain.train")
+LAUNCHERS: dict[str, list[str | Path]] = {
     "pretrain": [sys.executable, "-m", "lvd_pretrain"],
     "accelerate-launch": [Path(sys.executable).with_name("accelerate-launch"), "-m", "lvd_pretrain"],
     "accelerate launch": [Path(sys.executable).with_name("accelerate"), "launch", "-m", "lvd_pretrain"],
@@ -38,14 +38,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=256)
     given = parser.parse_args()
-    runs: dict[str, list[dict[str, float]]] = {f"import {name}": [] for name in IMPORTS} | {
-        name: [] for name in LAUNCHERS
-    }
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in (*IMPORTS, *LAUNCHERS)}
     with tempfile.TemporaryDirectory() as folder:
         images = render_folder(Path(folder, "images"), given.images)
         for number in range(given.rounds):
-            for name, words in IMPORTS.items():
-                runs[f"import {name}"].append(until([sys.executable, "-c", words]))
+            for name in IMPORTS:
+                runs[name].append(until([sys.executable, "-c", name]))
             for name, launcher in LAUNCHERS.items():
                 run = Path(folder, f"{name} {number}")
                 settings = ["tiny", f"data.path={images}", f"out={run}", "log_every=1"]
@@ -54,8 +52,8 @@ def main() -> None:
     for name, figures in least.items():
         print(f"{name:28}{figures['seconds']:7.2f} s{figures['cpu_seconds']:8.2f} s of processor time")
     targets = [Target(f"first step of {name}, s", least[name]["seconds"], LIMIT, "at most") for name in LAUNCHERS]
-    figures = {"rounds": given.rounds, "runs": least}
-    record("start/first_step", figures, targets, ["lvd-pretrain", "torch", "torchvision", "accelerate"])
+    shapes = {"rounds": given.rounds, "images": given.images}
+    record("start/first_step", {**shapes, **least}, targets, ["lvd-pretrain", "torch", "torchvision", "accelerate"])
 
 
 def until(command: list[str | Path], metrics: Path | None = None) -> dict[str, float]:

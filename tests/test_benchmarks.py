@@ -1,0 +1,142 @@
+"""The benchmarks' one entry: nothing is left out in silence, and what was measured is written down whole."""
+
+import argparse
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed, they are run from there
+
+from benchmarks import run, turns
+from benchmarks.catalogue import CATALOGUE, Benchmark
+from benchmarks.rows import markdown, newest, read_lines
+
+ROOT = Path(__file__).parents[1]
+NAMES = {each.name for each in CATALOGUE}
+
+
+def entry(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.run", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def imported(file: Path) -> set[str]:
+    """Names of a file's imports, `module` or `module.name`."""
+    tree = ast.walk(ast.parse(file.read_text()))
+    names = set()
+    for node in tree:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_the_catalogue_holds_every_module_that_records_and_no_other():
+    files = [file for file in (ROOT / "benchmarks").glob("*/*.py") if "benchmarks.turns.record" in imported(file)]
+    assert {f"{file.parent.name}/{file.stem}" for file in files} == NAMES
+    assert len(NAMES) == len(CATALOGUE)
+
+
+@pytest.mark.parametrize("name", ["catalogue", "rows", "run", "turns"])
+def test_the_harness_needs_the_standard_library_alone(name):
+    roots = {word.split(".")[0] for word in imported(ROOT / f"benchmarks/{name}.py")}
+    assert roots <= set(sys.stdlib_module_names) | {"benchmarks"}
+
+
+def test_a_peers_script_imports_nothing_of_ours():
+    for file in (ROOT / "benchmarks/peers").glob("*.py"):
+        assert not any(name.startswith("lvd_") for name in imported(file)), file.name
+
+
+def test_the_list_names_all_and_says_what_keeps_one_from_running():
+    shown = entry("--list")
+    assert shown.returncode == 0, shown.stderr
+    assert {line.split()[0] for line in shown.stdout.splitlines()} == {each.name for each in CATALOGUE if not each.gpu}
+    assert "DATA=" in next(line for line in shown.stdout.splitlines() if line.startswith("curate/moderation"))
+
+
+def test_a_trial_writes_a_whole_line_where_it_was_told_to(tmp_path):
+    committed = (ROOT / "benchmarks/results").glob("*.jsonl")
+    before = {file: file.read_bytes() for file in committed}
+    shown = entry("--quick", "--results", tmp_path, "start/help")
+    assert shown.returncode == 0, shown.stderr
+    (text,) = (tmp_path / "start.jsonl").read_text().splitlines()
+    line = json.loads(text)
+    assert line["targets"]
+    assert {"benchmark", "date", "machine", "load", "versions"} <= set(line)
+    assert all(target["what"] in shown.stdout for target in line["targets"])
+    assert before == {file: file.read_bytes() for file in before}
+    rows = entry("--rows", "--results", tmp_path).stdout.splitlines()
+    assert len(rows) == 2 + len(line["targets"])
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    shown = entry("pretrain/fused_loses")
+    assert shown.returncode != 0
+    assert "pretrain/fused_losses" in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+
+
+def test_without_a_gpu_the_way_out_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(run, "has_gpu", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.run", "--gpu"])
+    with pytest.raises(SystemExit) as stopped:
+        run.main()
+    assert "--dry-run" in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("benchmark_", "said"),
+    [
+        (Benchmark(name="x/y", minutes=1, words="{shared}/data/photographs.parquet"), "DATA="),
+        (Benchmark(name="x/y", minutes=1, gpu=True), "--dry-run"),
+        (Benchmark(name="x/y", minutes=1, needs=("nowhere", "run `make nowhere`")), "make nowhere"),
+    ],
+)
+def test_what_cannot_run_here_is_skipped_in_words(benchmark_, said):
+    assert said in benchmark_.obstacle(False, None, False)
+    assert benchmark_.obstacle(True, None, False) == "has no trial of a few seconds"
+
+
+def test_a_missing_file_of_the_shared_folder_is_named(tmp_path):
+    benchmark_ = Benchmark(name="x/y", minutes=1, words="{shared}/data/photographs.parquet --side 3")
+    assert "photographs.parquet" in benchmark_.obstacle(False, str(tmp_path), False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/photographs.parquet").touch()
+    assert benchmark_.obstacle(False, str(tmp_path), False) is None
+
+
+def test_one_that_fails_is_an_outcome_that_stops_nothing(tmp_path, capfd):
+    given = argparse.Namespace(quick=False, shared=None, scratch=None, results=tmp_path)
+    outcome = run.run(Benchmark(name="start/nowhere", minutes=1), given)
+    assert outcome.failed
+    assert outcome.note == "FAILED with 1"
+
+
+def test_rows_hold_the_newest_line_of_each(tmp_path):
+    target = {"what": "times theirs", "measured": 1.0, "limit": 1.5, "sense": "at least", "reached": False}
+    lines = [{"benchmark": "step", "targets": [target | {"measured": value}]} for value in (1.0, 1.25)]
+    lines.append({"benchmark": "record", "targets": []})
+    (tmp_path / "pretrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (row,) = markdown(newest(read_lines(tmp_path))).splitlines()[2:]
+    assert row == "| `pretrain.step` | times theirs | 1.25 | at least 1.5 | missed |"
+
+
+def test_contestants_take_turns_and_a_failed_one_is_named():
+    say = "import json; print('words'); print(json.dumps({'seconds': 1.5}))"
+    contestants = {name: [sys.executable, "-c", say] for name in ("ours", "theirs")}
+    assert turns.in_turn(contestants) == {"ours": [{"seconds": 1.5}] * 2, "theirs": [{"seconds": 1.5}] * 2}
+    with pytest.raises(SystemExit, match="theirs failed with 3"):
+        turns.in_turn({"theirs": [sys.executable, "-c", "raise SystemExit(3)"]})
+
+
+def test_the_meter_sees_memory_that_is_gone_again():
+    with turns.Meter() as meter:
+        bytes(bytearray(64 << 20))
+    assert 60 < meter.figures["peak_mib"] < 200
+    assert meter.figures["seconds"] > 0
