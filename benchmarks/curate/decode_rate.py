@@ -1,35 +1,32 @@
 """How fast `curate` screens JPEGs (read, sha256, decode, hash), and whether its memory grows with their number.
 
-    python benchmarks/curate/decode_rate.py [--counts 10000 100000] [--workers 2]
+    python -m benchmarks.curate.decode_rate [--counts 10000 100000] [--workers 2]
 
 Renders 500 photograph-like JPEGs of 500x375 pixels at quality 90 (about 35 kB) into a temporary folder and links them
 under as many names as asked for. Each count is screened in a fresh process by the step that the commands use, on worker
 processes. Rates are per second and per CPU second of all processes; memory is the highest sum of the resident sizes of
-the whole process tree, sampled ten times a second (pages that processes share count in each). Appends one JSON line.
+the whole process tree, sampled ten times a second (pages that processes share count in each).
 """
 
 import argparse
 import io
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import psutil
+from benchmarks.turns import in_turn, record
 from PIL import Image
 
 from lvd_curate.config import ExecutionConfig, ScreenConfig
 from lvd_curate.engine.runner import open_runner
 from lvd_curate.steps import ImageSet, screen_inputs
 
-RESULTS = Path(__file__).parents[1] / "results/curate.jsonl"
 DISTINCT, SIZE, PER_FOLDER = 500, (500, 375), 1000
 
 
@@ -95,7 +92,7 @@ def measure(folder: Path, workers: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure each count in its own process, print and record."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
@@ -103,7 +100,7 @@ def main() -> None:
     if given.measure:
         print(json.dumps(measure(given.measure, given.workers)))
         return
-    runs = []
+    command = [sys.executable, "-m", "benchmarks.curate.decode_rate", "--workers", given.workers, "--measure"]
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         originals = [root / f"{seed}.jpg" for seed in range(DISTINCT)]
@@ -112,27 +109,15 @@ def main() -> None:
         size = sum(file.stat().st_size for file in originals) / DISTINCT
         for count in given.counts:
             link_files(originals, root / f"pool-{count}", count)
-            command = [sys.executable, __file__, "--workers", str(given.workers), "--measure", root / f"pool-{count}"]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            run = json.loads(output.splitlines()[-1]) | {"load": os.getloadavg()[0]}
-            runs.append(run)
-            rate, per_cpu = run["images"] / run["seconds"], run["images"] / run["cpu_seconds"]
-            print(
-                f"{count:>9,} images of {size / 1000:.0f} kB: {rate:.0f} per second, {per_cpu:.0f} per CPU second, "
-                f"peak {run['peak_mb']:.0f} MB, load {run['load']:.1f}",
-                flush=True,
-            )
-    record = {
-        "benchmark": "decode_rate",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "workers": given.workers,
-        "runs": runs,
-        "versions": {name: version(name) for name in ("pillow", "numpy")},
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as results:
-        results.write(json.dumps(record) + "\n")
+        found = in_turn({f"{count}": [*command, root / f"pool-{count}"] for count in given.counts}, rounds=1)
+    runs = [run for (run,) in found.values()]
+    for run in runs:
+        rate, per_cpu = run["images"] / run["seconds"], run["images"] / run["cpu_seconds"]
+        print(
+            f"{run['images']:>9,} images of {size / 1000:.0f} kB: {rate:.0f} per second, {per_cpu:.0f} per CPU second, "
+            f"peak {run['peak_mb']:.0f} MB"
+        )
+    record("curate/decode_rate", {"workers": given.workers, "runs": runs}, (), ("lvd-curate", "pillow", "numpy"))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from benchmarks.turns import ROOT, Target, record
 
 STEEPEST, SHORTEST = 1.1, 2.0  # slope; seconds at the larger size below which a slope says nothing
 UNBOUNDED = "k-means training"
-PACKAGES = ("lvd-curate", "polars", "pyarrow", "numpy", "faiss-cpu", "pillow")
+PACKAGES = ("lvd-curate", "polars", "pyarrow", "numpy", "faiss-gpu", "pillow")
 
 
 def measure(world: Path, workers: int, *, hashes: bool) -> dict[str, Any]:

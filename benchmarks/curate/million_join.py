@@ -1,31 +1,26 @@
 """How fast the join of `curate build-lvd` finds the copies among a million embeddings, and what it misses.
 
-    python benchmarks/curate/million_join.py [--vectors 1000000] [--workers 2] [--folder DIR] [--brute 100000]
+    python -m benchmarks.curate.million_join [--vectors 1000000] [--workers 2] [--folder DIR] [--brute 100000]
 
 The data: 512-d unit vectors of 5,000 concepts of very different sizes, same-concept cosine 0.35 to 0.45, of which 15 %
 are copies of others at a cosine of 0.62 to 0.98. Joined at 0.6 with 64 neighbours each, then connected components, in
 4 GB. Checked: every pair again in float64; recall against an exact search for 2,000 vectors that the join did not
-choose; time against `faiss.knn` on a part, extrapolated with the square of the number. Prints its figures and appends
-them as a line to benchmarks/results/curate.jsonl.
+choose; time against `faiss.knn` on a part, extrapolated with the square of the number.
 """
 
 import argparse
-import json
 import logging
-import os
-import platform
 import resource
 import shutil
 import tempfile
 import threading
 import time
-from datetime import date
 from pathlib import Path
 
 import faiss
 import numpy as np
 import psutil
-import torch
+from benchmarks.turns import Target, record
 
 from lvd_curate.engine.artifacts import Workbench
 from lvd_curate.engine.executors import ProcessExecutor
@@ -37,6 +32,12 @@ from lvd_curate.vectors import Vectors
 DIM, CONCEPTS, COPIES, THRESHOLD, NEIGHBOURS = 512, 5000, 0.15, 0.6, 64
 MAX_BYTES = 3 << 30  # what the join is told; the bar is 4 GB with the interpreters
 CHECKED = 2000  # queries searched exactly
+LONGEST, MOST_MEMORY, LEAST_RECALL, TIMES_FASTER = (
+    180,
+    4,
+    0.95,
+    20,
+)  # seconds, GB, share of pairs; for a million vectors
 
 
 def draw_units(draw: np.random.Generator, count: int) -> np.ndarray:
@@ -165,7 +166,6 @@ def main() -> None:
     vectors = Vectors(file, np.arange(options.vectors))
     shutil.rmtree(folder / "join", ignore_errors=True)
 
-    load = os.getloadavg()[0]
     memory = PeakMemory()
     memory.start()
     wall, used = time.perf_counter(), used_seconds()
@@ -176,11 +176,8 @@ def main() -> None:
 
     recall, num_checked = measure_recall(pairs, vectors)
     figures = {
-        "benchmark": "million_join",
-        "date": date.today().isoformat(),
         "vectors": options.vectors,
         "workers": options.workers,
-        "load_before": round(load, 1),
         "wall_s": round(wall, 1),
         "cpu_s": round(used, 1),
         "peak_rss_gb": round(memory.peak / 1e9, 2),
@@ -201,16 +198,17 @@ def main() -> None:
             "times_faster_wall": round(brute_wall * scale / wall, 1),
             "times_faster_cpu": round(brute_used * scale / used, 1),
         }
-    figures |= {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, amx {torch.cpu._is_amx_tile_supported()}",
-        "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
-    }
     for name, value in figures.items():
         print(f"{name:20} {value}")
-    results = Path(__file__).parents[1] / "results" / "curate.jsonl"
-    results.parent.mkdir(exist_ok=True)
-    with results.open("a") as stream:
-        stream.write(json.dumps(figures) + "\n")
+    targets = [
+        Target("seconds", figures["wall_s"], LONGEST, "at most"),
+        Target("memory of all processes, GB", figures["peak_rss_gb"], MOST_MEMORY, "at most"),
+        Target("recall", recall, LEAST_RECALL),
+        Target("wrong pairs", figures["false_pairs"], 0, "at most"),
+    ]
+    if options.brute:
+        targets.append(Target("times as fast as faiss.knn", figures["times_faster_wall"], TIMES_FASTER))
+    record("curate/million_join", figures, targets, ("lvd-curate", "torch", "faiss-gpu", "numpy"))
     if options.folder is None:
         shutil.rmtree(folder)
 

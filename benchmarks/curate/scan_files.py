@@ -1,28 +1,21 @@
 """How fast a tree of small files is listed, and how much memory that takes, beside `datasets`' imagefolder.
 
-    python benchmarks/curate/scan_files.py [--files 200000] [--rounds 1] [--folder FOLDER]
+    python -m benchmarks.curate.scan_files [--files 200000] [--rounds 1] [--folder FOLDER]
 
 Makes two trees (a tenth of the files, and all of them; 100 to a folder) in FOLDER, or in a temporary one that is
 removed again, and scans each in a fresh process, ours and the peer in turn, `--rounds` times (the least CPU time
 counts). "Scan" is: every file's name, place and stamp in LISTING frames for us; data files resolved and the builder
 made for `load_dataset("imagefolder")`, which then would still have to be prepared. Checks that both found every file,
-prints rates and peak memory above the imports, and appends one JSON line to benchmarks/results/curate.jsonl.
+prints rates and peak memory above the imports.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
 
-RESULTS = Path(__file__).parents[1] / "results/curate.jsonl"
+from benchmarks.turns import Meter, Target, best, in_turn, record
 
 
 def make_tree(root: Path, count: int) -> None:
@@ -55,7 +48,7 @@ SCANS = {"curate": scan_ours, "imagefolder": scan_imagefolder}
 
 
 def measure(who: str, root: Path) -> dict[str, float]:
-    """Scan in this process; seconds, CPU seconds, files and MB of peak memory above that of the imports."""
+    """Scan in this process; files, and time and memory above that of the imports."""
     import datasets  # noqa: F401
     import polars as pl
 
@@ -63,51 +56,31 @@ def measure(who: str, root: Path) -> dict[str, float]:
 
     pl.DataFrame({"warm": [1]}).with_columns(pl.lit("x"))
     assert lvd_curate.stages.ingest
-    before, wall, used = peak_megabytes(), time.perf_counter(), time.process_time()
-    files = SCANS[who](root)
-    seconds, cpu = time.perf_counter() - wall, time.process_time() - used
-    return {"seconds": seconds, "cpu": cpu, "files": files, "megabytes": peak_megabytes() - before}
+    with Meter() as meter:
+        files = SCANS[who](root)
+    return meter.figures | {"files": files}
 
 
-def peak_megabytes() -> float:
-    """Return the most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def run_apart(who: str, root: Path) -> dict[str, float]:
-    """Measure in a fresh process."""
-    words = [sys.executable, __file__, "--measure", who, "--folder", str(root)]
-    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
-    shown = subprocess.run(words, capture_output=True, text=True, check=True, env=offline)
-    return json.loads(shown.stdout.splitlines()[-1])
-
-
-def compare(folder: Path, count: int, rounds: int) -> dict[str, object]:
-    """Scan both trees with both, and print what came out."""
-    trees = {count // 10: folder / "tenth", count: folder / "whole"}
-    for size, root in trees.items():
+def compare(folder: Path, count: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Scan both trees with both in turn, and print what came out."""
+    command = [sys.executable, "-m", "benchmarks.curate.scan_files", "--measure"]
+    found: dict[str, dict[str, float]] = {}
+    print(f"{'':24}{'seconds':>9}{'CPU s':>9}{'files/s':>12}{'MiB above imports':>19}")
+    for size, root in {count // 10: folder / "tenth", count: folder / "whole"}.items():
         if not root.exists():
             make_tree(root, size)
-    best: dict[str, dict[str, float]] = {}
-    for _ in range(rounds):
-        for size, root in trees.items():
-            for who in SCANS:
-                found = run_apart(who, root)
-                assert found["files"] == size, f"{who} found {found['files']:,.0f} of {size:,} files"
-                key = f"{who} {size}"
-                best[key] = min(found, best.get(key, found), key=lambda each: each["cpu"])
-    print(f"{'':24}{'seconds':>9}{'CPU s':>9}{'files/s':>12}{'MB above imports':>19}")
-    for key, found in best.items():
-        rate = found["files"] / found["seconds"]
-        print(f"{key:24}{found['seconds']:9.2f}{found['cpu']:9.2f}{rate:12,.0f}{found['megabytes']:19.1f}")
-    ratio = best[f"imagefolder {count}"]["cpu"] / best[f"curate {count}"]["cpu"]
-    print(f"CPU time of imagefolder / ours: {ratio:.1f}; load {os.getloadavg()[0]:.1f}")
-    return {"scans": best, "cpu_ratio": ratio, "load": os.getloadavg()[0]}
+        runs = in_turn({who: [*command, who, "--folder", root] for who in SCANS}, rounds, {"HF_HUB_OFFLINE": "1"})
+        for who, each in runs.items():
+            assert all(run["files"] == size for run in each), f"{who} found {each[0]['files']:,} of {size:,} files"
+            found[f"{who} {size}"] = one = best(each)
+            shown = f"{one['seconds']:9.2f}{one['cpu_seconds']:9.2f}{size / one['seconds']:12,.0f}"
+            print(f"{who:12}{size:12,}{shown}{one['peak_mib']:19.1f}")
+    return found
 
 
 def main() -> None:
-    """Read the words, run, append the results."""
-    parser = argparse.ArgumentParser()
+    """Read the words, run, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--folder", type=Path)
@@ -117,15 +90,13 @@ def main() -> None:
         print(json.dumps(measure(words.measure, words.folder)))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        results = compare(words.folder or Path(temporary), words.files, words.rounds)
-    machine = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    versions = {name: version(name) for name in ("lvd-curate", "datasets", "polars")} | {
-        "python": platform.python_version()
-    }
-    line = {"benchmark": "scan_files", "date": datetime.date.today().isoformat()} | machine | versions | results
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as out:
-        out.write(json.dumps(line) + "\n")
+        scans = compare((words.folder or Path(temporary)).absolute(), words.files, words.rounds)
+    ours, theirs = (scans[f"{who} {words.files}"] for who in SCANS)
+    targets = [
+        Target("imagefolder's processor time over ours", theirs["cpu_seconds"] / ours["cpu_seconds"], 1.0),
+        Target("our memory over imagefolder's", ours["peak_mib"] / theirs["peak_mib"], 1.0, "at most"),
+    ]
+    record("curate/scan_files", {"scans": scans}, targets, ("lvd-curate", "datasets", "polars"))
 
 
 if __name__ == "__main__":

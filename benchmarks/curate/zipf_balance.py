@@ -1,28 +1,25 @@
 """How many concepts rebalancing keeps alive in a long tail, against a random draw and flat k-means.
 
-    python benchmarks/curate/zipf_balance.py [--spread 0.5 1.0] [--unequal 1 2 3] [--seeds 3]
+    python -m benchmarks.curate.zipf_balance [--spread 0.5 1.0] [--unequal 1 2 3] [--seeds 3]
 
 The pool: 60,000 unit vectors in 64 dimensions of 300 concepts whose sizes fall as 1 / rank^1.2. `spread` is the length
 of a concept's noise beside the length 1 of its centre; `unequal` the factor by which concepts may have less or more of
 it. 10 % is kept. Printed: effective concepts, exp(entropy) of the true concepts kept, as the median over seeds of pool
 and method; the ratio is to flat k-means with equal quotas and as many clusters as our finest level, seeded at random as
-faiss does by default and seeded as ours. Appends a JSON line to benchmarks/results/curate.jsonl.
+faiss does by default and seeded as ours.
 """
 
 import argparse
-import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import faiss
 import numpy as np
 import polars as pl
+from benchmarks.turns import Target, record
 
 from lvd_curate.config import RebalanceConfig
 from lvd_curate.engine.artifacts import Workbench
@@ -33,7 +30,7 @@ from lvd_curate.vectors import Vectors
 
 VECTORS, DIM, CONCEPTS, FALL, KEPT = 60_000, 64, 300, 1.2, 0.10
 MAX_BYTES = 1 << 30
-RESULTS = Path(__file__).parents[1] / "results" / "curate.jsonl"
+WANTED = 3.0  # times the effective concepts of flat k-means
 
 
 def draw_pool(seed: int, spread: float, unequal: float) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +114,7 @@ def main() -> None:
     for unequal in given.unequal:
         for spread in given.spread:
             runs = [measure(spread, unequal, seed, config) for seed in range(given.seeds)]
-            row: dict[str, object] = {"spread": spread, "unequal": unequal}
+            row = {"spread": spread, "unequal": unequal}
             row |= {name: round(float(np.median([run[name] for run in runs])), 1) for name in runs[0]}
             for name in ("flat", "flat, our seeding"):
                 row[f"ratio to {name}"] = round(float(np.median([run["ours"] / run[name] for run in runs])), 2)
@@ -125,20 +122,17 @@ def main() -> None:
             sys.stdout.write("  ".join(f"{name} {value}" for name, value in row.items()) + "\n")
             sys.stdout.flush()
             rows.append(row)
-    record = {
-        "benchmark": "zipf_balance",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-        "versions": {"faiss": faiss.__version__, "numpy": np.__version__},
+    figures = {
         "levels": scale_levels(config, VECTORS),
         "resampling": [config.finest_resampling, config.resampling],
         "seeds": given.seeds,
         "effective_concepts": rows,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as out:
-        out.write(json.dumps(record) + "\n")
+    targets = [
+        Target(f"ratio to flat, spread {row['spread']}, unequal {row['unequal']}", row["ratio to flat"], WANTED)
+        for row in rows
+    ]
+    record("curate/zipf_balance", figures, targets, ("lvd-curate", "faiss-gpu", "numpy"))
 
 
 if __name__ == "__main__":
