@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
 import re
 import shlex
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -28,20 +28,14 @@ HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 DOTTED = re.compile(r"(?<![\w/.:@-])([a-z_]+(?:\.[a-z_0-9]+)+)(?![\w/(])")
 
 
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reference, blocks = load_script("reference_pages"), load_script("run_docs")
-SETTINGS = {tool: {setting.key: setting for setting in reference.list_settings(tool)} for tool in reference.TOOLS}
-KEYS_OF = {tool: reference.list_keys(tool) for tool in reference.TOOLS}
+sys.path.insert(0, str(ROOT / "scripts"))
+commands, reference, run_docs, settings = map(
+    importlib.import_module, ("commands_in_code", "reference_pages", "run_docs", "settings_in_code")
+)
+SETTINGS = {tool: {setting.key: setting for setting in settings.list_settings(tool)} for tool in settings.TOOLS}
+KEYS_OF = {tool: settings.list_keys(tool) for tool in settings.TOOLS}
 KEYS = set().union(*KEYS_OF.values())
-COMMANDS = {path: {word.name for word in words} | {"--help"} for path, words in reference.list_commands()}
+COMMANDS = {path: {word.name for word in words} | {"--help"} for path, words in commands.list_commands()}
 SECTIONS = {key.split(".")[0] for key in KEYS if "." in key}
 MAPPINGS = {key for tool in SETTINGS.values() for key, setting in tool.items() if setting.type.startswith("dict")}
 
@@ -157,19 +151,19 @@ def test_every_error_line_that_is_explained_is_in_the_code():
 
 
 def test_blocks_say_what_they_need_in_known_words():
-    needs = {word for page in DOCS for block in blocks.list_blocks(read(page)) for word in block.needs}
+    needs = {word for page in DOCS for block in run_docs.list_blocks(read(page)) for word in block.needs}
     assert needs == NEEDS
     assert not [name(page) for page in DOCS if len(re.findall("<!-- needs:", read(page))) > count_needing(page)]
 
 
 def count_needing(page: Path) -> int:
-    return sum(bool(block.needs) for block in blocks.list_blocks(read(page)))
+    return sum(bool(block.needs) for block in run_docs.list_blocks(read(page)))
 
 
 def list_commands() -> Iterator[tuple[str, str]]:
     """(page, command line) of the three tools in every bash block of the docs."""
     for page in DOCS:
-        for block in blocks.list_blocks(read(page)):
+        for block in run_docs.list_blocks(read(page)):
             for line in block.text.replace("\\\n", " ").splitlines():
                 if block.language == "bash" and re.match(r"\s*(curate|pretrain|evaluate) ", line):
                     yield name(page), line.strip()
