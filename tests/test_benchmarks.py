@@ -57,7 +57,7 @@ def test_the_list_names_all_and_says_what_keeps_one_from_running():
     shown = entry("--list")
     assert shown.returncode == 0, shown.stderr
     assert {line.split()[0] for line in shown.stdout.splitlines()} == {each.name for each in CATALOGUE if not each.gpu}
-    assert "DATA=" in next(line for line in shown.stdout.splitlines() if line.startswith("curate/moderation"))
+    assert "DATA=" in next(line for line in shown.stdout.splitlines() if line.startswith("pretrain/released_weights"))
 
 
 def test_a_trial_writes_a_whole_line_where_it_was_told_to(tmp_path):
@@ -96,6 +96,10 @@ def test_without_a_gpu_the_way_out_is_named(monkeypatch, capsys):
         (Benchmark(name="x/y", minutes=1, words="{shared}/data/photographs.parquet"), "DATA="),
         (Benchmark(name="x/y", minutes=1, gpu=True), "--dry-run"),
         (Benchmark(name="x/y", minutes=1, needs=("nowhere", "run `make nowhere`")), "make nowhere"),
+        (
+            Benchmark(name="x/y", minutes=1, installed=("pytest", "no-such-distribution")),
+            "no-deps no-such-distribution",
+        ),
     ],
 )
 def test_what_cannot_run_here_is_skipped_in_words(benchmark_, said):

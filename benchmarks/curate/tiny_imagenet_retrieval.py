@@ -1,28 +1,25 @@
 """Retrieval and rebalancing on real images: do seeds bring their like, and does a long tail become even?
 
-    python benchmarks/curate/tiny_imagenet_retrieval.py PARQUET WEIGHTS OUT
+    python -m benchmarks.curate.tiny_imagenet_retrieval PARQUET WEIGHTS OUT
 
 PARQUET holds `image` and `label` (Tiny ImageNet), WEIGHTS is a DINOv2 ViT-S/14 in Meta's key layout. 20 images of each
 of 10 classes leave the pool and become the seeds. Prints purity (share of the distinct images retrieved that are of the
 seeds' classes) against chance, collisions per N and policy, and the effective classes of a Zipf draw of the pool before
 and after rebalancing it, beside random and flat k-means draws of equal size. Writes OUT/{model, embeddings.npy,
-seeds.png} and appends a JSON line to benchmarks/results/curate.jsonl. Embeddings that OUT holds are not computed again.
+seeds.png}; embeddings that OUT holds are not computed again.
 """
 
 import io
-import json
 import logging
-import os
-import platform
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 
 import faiss
 import numpy as np
 import polars as pl
+from benchmarks.turns import record
 
 from lvd_curate.config import ClusterConfig, RebalanceConfig, RetrieveConfig
 from lvd_curate.engine.artifacts import Workbench
@@ -35,7 +32,6 @@ from lvd_curate.vectors import Vectors
 
 CLASSES, SEEDS_PER_CLASS = 10, 20
 FALLS, KEPT, DRAWS = (0.7, 1.0), 0.20, 3  # exponents of the class sizes, share kept, seeds
-RESULTS = Path(__file__).parents[1] / "results" / "curate.jsonl"
 # pixels; of the 4 nearest among 300 images of 20 classes, 55 % are of the same class at 112, 85 % at 168, 88 % at 224
 SIDE = 168
 BATCH = 64
@@ -230,17 +226,8 @@ def main() -> None:
         runs = [measure_balance(out / "embeddings.npy", labels, fall, seed) for seed in range(DRAWS)]
         balance[f"1/rank^{fall}"] = {name: round(float(np.median([run[name] for run in runs])), 1) for name in runs[0]}
         sys.stdout.write(f"effective classes, sizes 1/rank^{fall}: {balance[f'1/rank^{fall}']}\n")
-    record = {
-        "benchmark": "tiny_imagenet_retrieval",
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"faiss": faiss.__version__, "numpy": np.__version__},
-        "retrieval": retrieval,
-        "balance": balance,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as stream:
-        stream.write(json.dumps(record) + "\n")
+    figures = {"retrieval": retrieval, "balance": balance}
+    record("curate/tiny_imagenet_retrieval", figures, packages=["faiss-gpu", "numpy", "torch", "transformers"])
 
 
 if __name__ == "__main__":

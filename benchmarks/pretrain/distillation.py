@@ -1,37 +1,32 @@
 """What distillation is for: a small student of a larger teacher beside the same student trained from scratch.
 
     make quickstart
-    python benchmarks/pretrain/distillation.py quickstart/runs/vit quickstart/curated quickstart/corpus runs/students
+    python -m benchmarks.pretrain.distillation quickstart/runs/vit quickstart/curated quickstart/corpus runs/students
 
 The teacher is the quickstart's model (recipe tiny: width 128, depth 4, 600 steps without labels); the student has width
 48 and depth 2. Both students see the same images in the same order for as many steps. k-NN (k = 20, T = 0.07, cosine,
-cls token) on the corpus' labelled train and test images. Finished runs in the last folder are kept. Appends one JSON
-line.
+cls token) on the corpus' labelled train and test images. Finished runs in the last folder are kept.
 """
 
 import argparse
 import io
-import json
-import platform
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import polars
 import torch
 import torch.nn.functional as F
+from benchmarks.turns import record
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.pretrained import load_backbone, open_pretrained
-from lvd_pretrain.recipes import build_config
+from lvd_pretrain.recipes import build_config, find_recipe
 from lvd_pretrain.train import pretrain
 from lvd_pretrain.vit import VisionTransformer
 
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "packages/pretrain/src/lvd_pretrain/recipes/tiny.yaml"
+RECIPE = find_recipe("tiny")
 STUDENT = ("model.width=48", "model.depth=2", "model.heads=3")
 SIZE = 48  # pixels
 
@@ -75,7 +70,7 @@ def open_backbone(run: Path) -> VisionTransformer:
 
 
 def main() -> None:
-    """Train both students, measure, append."""
+    """Train both students, measure, record."""
     parser = argparse.ArgumentParser()
     parser.add_argument("teacher", type=Path)
     parser.add_argument("data", type=Path)
@@ -93,19 +88,9 @@ def main() -> None:
     torch.manual_seed(0)
     untrained = VisionTransformer(build_config(RECIPE, STUDENT).model, SIZE)
     result["knn_untrained"] = top1(untrained, train, test)
-    line = {
-        "benchmark": "distillation",
-        "date": date.today().isoformat(),
-        "steps": words.steps,
-        **result,
-        "train": len(train[1]),
-        "test": len(test[1]),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": version("torch"),
-    }
-    with (ROOT / "benchmarks/results/pretrain.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    print(result)
+    figures = {"steps": words.steps, **result, "train": len(train[1]), "test": len(test[1])}
+    record("pretrain/distillation", figures, packages=["lvd-pretrain", "torch"])
 
 
 if __name__ == "__main__":

@@ -1,27 +1,25 @@
 """Whether released DINOv2 weights are the same model here, in transformers and in timm, and where going on begins.
 
-    OMP_NUM_THREADS=1 python benchmarks/pretrain/released_weights.py WEIGHTS.safetensors IMAGES.parquet [--steps 2]
+    python -m benchmarks.pretrain.released_weights WEIGHTS.safetensors IMAGES.parquet [--steps 2]
 
 WEIGHTS is the official ViT-S/14 without registers, IMAGES a labelled Parquet file (columns image, label). First the
 tokens of one 518-pixel image in three libraries, float32. Then a few steps of `pretrain` from these weights with fresh
 heads, and k-NN (k = 20, T = 0.07, cosine, cls token, 98 pixels) on images held out, of: the weights as given, the model
-after the steps, and random weights. Appends one JSON line.
+after the steps, and random weights.
 """
 
 import argparse
 import io
-import json
-import platform
 import tempfile
 import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import polars
 import timm
 import torch
 import torch.nn.functional as F
+from benchmarks.turns import record
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -36,7 +34,6 @@ from lvd_pretrain.recipes import build_config
 from lvd_pretrain.train import pretrain
 from lvd_pretrain.vit import VisionTransformer
 
-RESULTS = Path(__file__).parents[1] / "results/pretrain.jsonl"
 SHAPE = ("model.arch=vit_small", "model.patch_size=14", "model.pos_embed_offset=0.1", "model.drop_path=0.0")
 TRAIN, TEST = 400, 200  # images of the k-NN: minutes on one busy core
 
@@ -51,7 +48,7 @@ def compare_tokens(weights: str, folder: Path) -> dict[str, float]:
         {"dataset": "", "images": 0, "global_batch": 0},
     )  # fmt: skip
     theirs = AutoModel.from_pretrained(exported).eval()
-    timms = timm.create_model("vit_small_patch14_dinov2", num_classes=0).eval()
+    timms: Any = timm.create_model("vit_small_patch14_dinov2", num_classes=0).eval()
     timms.load_state_dict(to_timm(ours.state_dict()))
     images = torch.randn(1, 3, 518, 518, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -80,7 +77,7 @@ def top1(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
 
 
 def main() -> None:
-    """Compare, go on, measure, append."""
+    """Compare, go on, measure, record."""
     parser = argparse.ArgumentParser()
     parser.add_argument("weights")
     parser.add_argument("images")
@@ -108,15 +105,9 @@ def main() -> None:
                 load_backbone(model, open_pretrained(source))
             result[f"knn_{name}"] = top1(model, images, labels)
             print(name, result[f"knn_{name}"], flush=True)
-    line = {
-        "benchmark": "released_weights", "date": date.today().isoformat(), "steps": words.steps, **result,
-        "images": Path(words.images).name, "train": TRAIN, "test": TEST, "cpu_seconds": round(time.process_time()),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": {name: version(name) for name in ("torch", "transformers", "timm")},
-    }  # fmt: skip
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line))
+    shapes = {"steps": words.steps, "images": Path(words.images).name, "train": TRAIN, "test": TEST}
+    figures = {**shapes, **result, "cpu_seconds": round(time.process_time())}
+    record("pretrain/released_weights", figures, packages=["torch", "transformers", "timm"])
 
 
 if __name__ == "__main__":
