@@ -1,13 +1,15 @@
-"""What mkdocs.yml needs beside its settings: pages that lie outside of docs/, links that leave it."""
+"""What mkdocs.yml needs beside its settings: pages that lie outside of docs/, links that leave it, every error line."""
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from errors_in_code import list_errors
 from mkdocs.structure.files import File, Files
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -23,7 +25,21 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         text = (REPOSITORY / source).read_text(encoding="utf-8")
         moved = LINK.sub(partial(_within_docs, source), text)
         files.append(File.generated(config, page, content=moved))
+    files.append(File.generated(config, "reference/errors.md", content=render_errors()))
     return files
+
+
+def render_errors() -> str:
+    """A page of every error line, made with the site: the search of the site finds a line there."""
+    lines = ["# Every error line", ""]
+    lines += ["Read from the code; … is a value. [Troubleshooting](../troubleshooting.md) explains those met most.", ""]
+    for tool in ("curate", "pretrain", "evaluate"):
+        lines += [f"## {tool}", "", "| line | said by |", "| --- | --- |"]
+        for line, module in list_errors(tool):
+            text = html.escape(" ".join(line.split())).replace("|", "&#124;")
+            lines.append(f"| <code>{text}</code> | `{module}` |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
@@ -31,9 +47,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     return LINK.sub(lambda link: _within_site(link, page.file.src_uri, config.repo_url), markdown)
 
 
-def on_page_content(html: str, page: Any, **_: Any) -> str:
+def on_page_content(content: str, page: Any, **_: Any) -> str:
     """Mark the pages whose tables may be laid out anew on a narrow screen."""
-    return f'<div class="stacked">{html}</div>' if page.file.src_uri.startswith(STACKED) else html
+    return f'<div class="stacked">{content}</div>' if page.file.src_uri.startswith(STACKED) else content
 
 
 def _within_docs(source: str, link: re.Match[str]) -> str:

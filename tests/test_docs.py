@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 import shlex
@@ -29,8 +28,9 @@ DOTTED = re.compile(r"(?<![\w/.:@-])([a-z_]+(?:\.[a-z_0-9]+)+)(?![\w/(])")
 
 
 sys.path.insert(0, str(ROOT / "scripts"))
-commands, reference, run_docs, settings = map(
-    importlib.import_module, ("commands_in_code", "reference_pages", "run_docs", "settings_in_code")
+commands, errors, reference, run_docs, settings = map(
+    importlib.import_module,
+    ("commands_in_code", "errors_in_code", "reference_pages", "run_docs", "settings_in_code"),
 )
 SETTINGS = {tool: {setting.key: setting for setting in settings.list_settings(tool)} for tool in settings.TOOLS}
 KEYS_OF = {tool: settings.list_keys(tool) for tool in settings.TOOLS}
@@ -129,25 +129,14 @@ def test_pages_written_from_the_code_are_not_stale():
         assert read(ROOT / "docs" / "reference" / file) == text, "run: python scripts/reference_pages.py"
 
 
-def list_messages() -> list[str]:
-    """Every text in the packages' code, "…" where a value is filled in."""
-    messages = []
-    for source in (ROOT / "packages").rglob("src/**/*.py"):
-        for node in ast.walk(ast.parse(read(source))):
-            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-            if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in parts):
-                messages.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
-    return messages
-
-
 def test_every_error_line_that_is_explained_is_in_the_code():
     page = read(ROOT / "docs" / "troubleshooting.md")
     lines = re.findall(r"^\| `([^`]*…[^`]*|[^`]{30,})` \|", page, re.MULTILINE)
     assert len(lines) > 40
-    messages = list_messages()
+    texts = list(errors.list_texts())
     for line in lines:
         pieces = re.compile(".*".join(map(re.escape, line.split("…"))), re.DOTALL)
-        assert any(map(pieces.search, messages)), line
+        assert any(map(pieces.search, texts)), line
 
 
 def test_blocks_say_what_they_need_in_known_words():
