@@ -72,6 +72,7 @@ def is_installed(distribution: str) -> bool:
 
 
 CATALOGUE = (
+    Benchmark(name="machine/roofline", minutes=1, quick="--seconds 0.05"),
     Benchmark(name="start/help", minutes=1, quick="--rounds 1 --tools pretrain"),
     Benchmark(name="start/first_step", minutes=3, quick="--rounds 1 --images 80"),
     Benchmark(name="pretrain/training_step", minutes=10, quick="--quick"),
