@@ -33,7 +33,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present size
-        self._held = _status("VmRSS")
+        self._held = resident_mib()
         self._began = time.perf_counter(), time.process_time()
         return self
 
@@ -44,6 +44,11 @@ class Meter:
             "cpu_seconds": time.process_time() - cpu,
             "peak_mib": _status("VmHWM") - self._held,
         }
+
+
+def resident_mib() -> float:
+    """What this process holds now."""
+    return _status("VmRSS")
 
 
 def _status(name: str) -> float:
