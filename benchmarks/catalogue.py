@@ -78,6 +78,7 @@ CATALOGUE = (
     Benchmark(name="pretrain/training_step", minutes=10, quick="--quick"),
     Benchmark(name="pretrain/fused_losses", minutes=2),
     Benchmark(name="pretrain/data_path", minutes=4, quick="--quick"),
+    Benchmark(name="pretrain/gpu_step", minutes=20, quick="--dry-run", gpu=True),
     Benchmark(
         name="pretrain/distillation",
         minutes=3,
@@ -94,6 +95,7 @@ CATALOGUE = (
     ),
     Benchmark(name="curate/end_to_end_rate", minutes=4, quick="--quick"),
     Benchmark(name="curate/million_join", minutes=5, words="--folder {scratch}"),
+    Benchmark(name="curate/kmeans_speed", minutes=3, quick="--quick"),
     Benchmark(name="curate/zipf_balance", minutes=4),
     Benchmark(name="curate/decode_rate", minutes=3),
     Benchmark(name="curate/scan_files", minutes=6),

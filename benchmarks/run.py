@@ -48,8 +48,7 @@ def main() -> None:
             )
         return
     if given.rows:
-        names = {each.name for each in choose(given.names, gpu=None)}
-        print(markdown([line for line in newest(read_lines(given.results)) if line["benchmark"] in names]))
+        print(markdown(newest(read_lines(given.results), given.names)))
         return
     if given.gpu and not given.quick and not has_gpu():
         raise SystemExit(
@@ -79,7 +78,7 @@ def read_words() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def choose(names: Sequence[str], gpu: bool | None) -> list[Benchmark]:
+def choose(names: Sequence[str], gpu: bool) -> list[Benchmark]:
     """The benchmarks that are named; without names all that do or do not measure a GPU.
 
     Raises:
@@ -92,7 +91,7 @@ def choose(names: Sequence[str], gpu: bool | None) -> list[Benchmark]:
             raise SystemExit(f"no benchmark '{name}'; the nearest is '{near}', --list shows all")
     if names:
         return [each for each in CATALOGUE if each.name in names or each.name.split("/")[0] in names]
-    return [each for each in CATALOGUE if gpu is None or each.gpu == gpu]
+    return [each for each in CATALOGUE if each.gpu == gpu]
 
 
 def has_gpu() -> bool:
@@ -123,8 +122,9 @@ def run(benchmark: Benchmark, given: argparse.Namespace) -> Outcome:
 
 
 def recorded(benchmark: Benchmark, results: Path) -> list[Line]:
-    """All lines of one benchmark, oldest first."""
-    return [line for line in read_lines(results) if line["benchmark"] == benchmark.name]
+    """All lines of a benchmark's package, oldest first; it may write of its parts under other names."""
+    package = benchmark.name.split("/")[0]
+    return [line for line in read_lines(results) if line["benchmark"].split("/")[0] == package]
 
 
 def print_table(outcomes: Sequence[Outcome]) -> None:

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not install
 
 from benchmarks import run, turns
 from benchmarks.catalogue import CATALOGUE, Benchmark
-from benchmarks.rows import markdown, newest, read_lines
+from benchmarks.rows import contestant_table, newest, read_lines, target_table
 
 ROOT = Path(__file__).parents[1]
 NAMES = {each.name for each in CATALOGUE}
@@ -72,7 +72,7 @@ def test_a_trial_writes_a_whole_line_where_it_was_told_to(tmp_path):
     assert all(target["what"] in shown.stdout for target in line["targets"])
     assert before == {file: file.read_bytes() for file in before}
     rows = entry("--rows", "--results", tmp_path).stdout.splitlines()
-    assert len(rows) == 2 + len(line["targets"])
+    assert rows[2].startswith("| `start.help` |")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
@@ -122,13 +122,19 @@ def test_one_that_fails_is_an_outcome_that_stops_nothing(tmp_path, capfd):
     assert outcome.note == "FAILED with 1"
 
 
-def test_rows_hold_the_newest_line_of_each(tmp_path):
+def test_rows_hold_the_newest_line_of_each_with_its_targets_and_its_contestants(tmp_path):
     target = {"what": "times theirs", "measured": 1.0, "limit": 1.5, "sense": "at least", "reached": False}
-    lines = [{"benchmark": "step", "targets": [target | {"measured": value}]} for value in (1.0, 1.25)]
-    lines.append({"benchmark": "record", "targets": []})
+    lines = [
+        {"benchmark": "step", "fp32": {"ours": {"seconds": 2.0}}, "targets": [target | {"measured": value}]}
+        for value in (1.0, 1.25)
+    ]
+    lines.append({"benchmark": "record", "files": [{"seconds": 1}], "targets": []})
     (tmp_path / "pretrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (row,) = markdown(newest(read_lines(tmp_path))).splitlines()[2:]
-    assert row == "| `pretrain.step` | times theirs | 1.25 | at least 1.5 | missed |"
+    found = newest(read_lines(tmp_path))
+    assert target_table(found).splitlines()[2:] == ["| `pretrain.step` | times theirs | 1.25 | at least 1.5 | missed |"]
+    assert contestant_table(found).splitlines()[2:] == ["| `pretrain.step` | fp32, ours | 2 |  |  |"]
+    assert newest(read_lines(tmp_path), ["curate"]) == []
+    assert len(newest(read_lines(tmp_path), ["pretrain/record"])) == 1
 
 
 def test_contestants_take_turns_and_a_failed_one_is_named():
