@@ -65,6 +65,19 @@ def test_every_image_follows_its_own_row():
     assert torch.allclose(mixed[3], apply(HUE=0.2)[3], atol=1e-5)
 
 
+def test_taking_all_images_through_every_operation_as_a_gpu_does_gives_the_same():
+    rng = np.random.default_rng(1)
+    crops = torch.from_numpy(rng.integers(0, 256, (60, 3, 24, 24), dtype=np.uint8))
+    config = AugmentConfig(solarize=(0.3, 0.3, 0.3))
+    table = torch.from_numpy(np.stack([draw_photometry(number % 3, config, rng) for number in range(60)]))
+    photometry = Photometry(PLAIN, torch.device("cpu"))
+    picked = photometry(crops, table)
+    photometry.selective = False
+    assert torch.allclose(photometry(crops, table), picked, atol=1e-6)
+    # The same in memory as a worker sends it: channels last.
+    assert torch.equal(photometry(crops.contiguous(memory_format=torch.channels_last), table), photometry(crops, table))
+
+
 def test_normalisation_uses_the_configured_statistics():
     config = AugmentConfig()
     out = Photometry(config, torch.device("cpu"))(CROPS, rows())
@@ -72,7 +85,7 @@ def test_normalisation_uses_the_configured_statistics():
 
 
 def test_a_full_turn_of_the_hue_changes_nothing_and_no_blur_is_exact():
-    assert torch.allclose(shift_hue(IMAGES, torch.full((4, 1, 1), 1.0)), IMAGES, atol=1e-5)
+    assert torch.allclose(shift_hue(IMAGES, torch.ones(4)), IMAGES, atol=1e-5)
     assert torch.allclose(blur(IMAGES, torch.zeros(4)), IMAGES, atol=1e-6)
 
 

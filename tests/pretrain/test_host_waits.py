@@ -53,6 +53,7 @@ def steps(config, batches):
     method = SelfDistillation(config).train()
     optimizer = build_optimizer(method.student, config.model.dims[1], config.optim)
     schedules, photometry, watch = Schedules(config, 4), Photometry(config.augment, device), Watch(config, device)
+    photometry.selective = False  # as on a GPU
     method.observe = watch.observe
     for step, batch in enumerate(batches):
         values = schedules(step)
