@@ -55,15 +55,17 @@ def decode_thumbnail(
         with tolerance(keep_truncated), open_image(data, max_pixels) as image:
             file_format = image.format or "unknown"
             width, height = image.size
-            if image.getexif().get(0x0112, 1) >= 5:  # orientations 5 to 8 lie on their side
+            orientation = image.getexif().get(0x0112, 1)
+            if orientation >= 5:  # 5 to 8 lie on their side
                 width, height = height, width
             if min(width, height) < min_side:
                 raise UnusableImage(f"too small: {width}x{height} pixels")
             if max(width, height) > max_aspect * min(width, height):  # it would swell when scaled to a model's side
                 raise UnusableImage(f"too long: {width}x{height} pixels")
             image.draft("L", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))  # JPEG only: decode at 1/2, 1/4 or 1/8
-            grey = to_rgb(ImageOps.exif_transpose(image)).convert("L")
-            small = grey.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+            image.load()  # some formats know their mode only then
+            upright = image if orientation == 1 else ImageOps.exif_transpose(image)
+            small = to_grey(upright).resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
             return Thumbnail(file_format, width, height, np.asarray(small))
     except (UnusableImage, MemoryError):
         raise
@@ -135,6 +137,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
         top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(grey)), 1e-9)
         return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGBA" if "transparency" in image.info else "RGB").convert("RGB")
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Convert any mode to 8-bit grey."""
+    is_grey = image.mode == "L" and "transparency" not in image.info
+    return image if is_grey else to_rgb(image).convert("L")
 
 
 def describe_damage(error: Exception) -> str:
