@@ -135,11 +135,12 @@ def test_one_is_left_out_of_one_set_only(colour_encoder):
 def test_no_row_is_its_own_neighbour_whatever_the_chunks(monkeypatch):
     rows = neighbours.unit(torch.randn(70, 8, generator=torch.Generator().manual_seed(0)))
     exact = (rows.double() @ rows.double().T).fill_diagonal_(-2)
-    for query_chunk, train_chunk, tile in ((1024, 65536, 2048), (7, 33, 16), (64, 16, 16)):
+    for query_chunk, train_chunk, tile, few in ((1024, 65536, 2048, 1), (7, 33, 16, 100), (64, 16, 16, 1)):
         monkeypatch.setattr(neighbours, "QUERY_CHUNK", query_chunk)
         monkeypatch.setattr(neighbours, "TRAIN_CHUNK", train_chunk)
         monkeypatch.setattr(neighbours, "TILE", tile)
-        monkeypatch.setattr(neighbours, "BLOCK", 16)
+        monkeypatch.setattr(neighbours, "BLOCKS", (16, 8))
+        monkeypatch.setattr(neighbours, "FEW", few)
         similarity, index = nearest(rows, rows, 69, CPU, skip_self=True)
         assert torch.allclose(similarity.double(), exact.topk(69).values, atol=1e-6)
         assert not (index == torch.arange(70)[:, None]).any()
