@@ -58,7 +58,18 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
         raise InputError("gradient accumulation was asked for, and this version does not accumulate: launch without it")
     if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
         raise InputError("the launch sets dynamo_backend: launch without it and set model.compile=true in the recipe")
+    set_matrix_precision(accelerator.device, config.precision)
     return accelerator
+
+
+def set_matrix_precision(device: torch.device, precision: str) -> None:
+    """On a GPU let products of float32 matrices round their factors to TF32, unless the run is to be float32.
+
+    Under autocast these are the logits and the losses' own products: 10 bits of their factors, as many as the released
+    code's fp16 logits have, summed in float32. The features come from bf16 layers, with 7.
+    """
+    if device.type == "cuda" and precision == "bf16":
+        torch.set_float32_matmul_precision("high")
 
 
 def sharding_plugin(world: int) -> FullyShardedDataParallelPlugin:

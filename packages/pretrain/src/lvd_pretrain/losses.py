@@ -129,7 +129,8 @@ def koleo_loss(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         points = F.normalize(features.float(), dim=-1, eps=KOLEO_EPS)
         with torch.no_grad():
-            similarity = points @ points.T
+            exact = points.double()  # near points differ in the last digits, and a GPU may round float32 factors
+            similarity = exact @ exact.T
             nearest = similarity.fill_diagonal_(-1).argmax(dim=1)
         distance = F.pairwise_distance(points, points[nearest], eps=KOLEO_EPS)
         return -torch.log(distance + KOLEO_EPS).mean()
