@@ -4,6 +4,9 @@ RUN := $(UV) run --locked --no-sync
 # Two workers with one thread each: tests are small, and threads that wait for each other on busy cores take ten times as long.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 
+# Some machines forbid Python to keep compiled modules; each start of a tool then compiles torch anew, five seconds of a core.
+unexport PYTHONDONTWRITEBYTECODE
+
 BENCH = $(RUN) python -m benchmarks.run $(if $(DATA),--shared $(DATA)) $(if $(SCRATCH),--scratch $(SCRATCH)) $(if $(QUICK),--quick)
 
 .PHONY: help install quickstart test test-fast bench bench-gpu check format build clean
