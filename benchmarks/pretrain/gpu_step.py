@@ -75,7 +75,7 @@ def wait_for_data(dry_run: bool) -> dict[str, Any]:
     targets = []
     if not dry_run and "data_wait" in waited:
         targets.append(Target("L16: share of the step spent waiting for data", waited["data_wait"], 0.03, "at most"))
-    record("pretrain/gpu_data_wait", waited, targets, PACKAGES)
+    record("pretrain/gpu_step", {"model": "tiny, read" if dry_run else "L16, read", **waited}, targets, PACKAGES)
     return waited
 
 
