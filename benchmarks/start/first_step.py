@@ -5,7 +5,9 @@
 `pretrain tiny` alone, under `accelerate-launch`, and under `accelerate launch`, which imports transformers and timm for
 its other subcommands; on 256 rendered photographs. The step has ended when its line stands in metrics.jsonl; the run is
 killed then. Beside them, in turn: Python that imports torch, torch and torchvision, and `pretrain`'s own modules, which
-nothing of ours can be faster than. Least wall and processor seconds of the rounds. Limit: 15 s on two cores.
+nothing of ours can be faster than. Least wall and processor seconds of the rounds. Limit: 15 s on two cores. Where
+PYTHONDONTWRITEBYTECODE is set and nobody has compiled the environment, every start compiles torch again, which is most
+of the time: `make bench` takes that setting away, and the line says whether it was on.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def main() -> None:
     for name, figures in least.items():
         print(f"{name:28}{figures['seconds']:7.2f} s{figures['cpu_seconds']:8.2f} s of processor time")
     targets = [Target(f"first step of {name}, s", least[name]["seconds"], LIMIT, "at most") for name in LAUNCHERS]
-    shapes = {"rounds": given.rounds, "images": given.images}
+    shapes = {"rounds": given.rounds, "images": given.images, "compiled_modules_kept": not sys.dont_write_bytecode}
     record("start/first_step", {**shapes, **least}, targets, ["lvd-pretrain", "torch", "torchvision", "accelerate"])
 
 
