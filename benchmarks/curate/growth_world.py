@@ -97,8 +97,8 @@ def write_parquet(pictures: list[bytes], file: Path) -> None:
 
 
 def identify(pictures: list[bytes]) -> np.ndarray:
-    """Return the ids of pictures, text of 64 characters [N]."""
-    return np.array([hashlib.sha256(data).hexdigest() for data in pictures])
+    """Return the ids of pictures, 64 bytes each [N]."""
+    return np.array([hashlib.sha256(data).hexdigest() for data in pictures], dtype="S64")
 
 
 def draw_units(draw: np.random.Generator, count: int) -> np.ndarray:
@@ -134,5 +134,5 @@ def write_vectors(
     vectors[leaks] = near(vectors[list(leaked.values())], draw)
     _, first = np.unique(everything, return_index=True)
     rows = draw.permutation(first)  # nobody's vectors lie in the order of the listing
-    pl.DataFrame({"id": everything[rows]}).write_parquet(world / "vectors.parquet")
+    pl.DataFrame({"id": everything[rows].astype(str)}).write_parquet(world / "vectors.parquet")
     np.save(world / "vectors.npy", vectors[rows].astype(np.float16))
