@@ -1,79 +1,74 @@
 """Losses over prototypes, dense against tile by tile: time of targets, loss and gradients, and peak memory.
 
-`python benchmarks/pretrain/fused_losses.py [ROWS] [PROTOTYPES] [WIDTH]`
+`python -m benchmarks.pretrain.fused_losses` (`--rows --prototypes --width` for other shapes)
 
-Each form runs in a process of its own, in turn (dense, fused, dense, fused), on one thread. Peak memory is the growth
-of the process's peak resident size over what stood before; the prototypes' gradients are in it.
+Shapes are the patch term's of ViT-S/14 with 24 images per process and the long recipes' 131,072 prototypes: 2,000
+masked patches in a bottleneck of 256. Each form runs in a process of its own, in turn, with the same loss and the same
+gradients. Memory is what targets, loss and backward pass held at most beyond features and prototypes; the prototypes'
+gradient, which no form can do without, is in it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from benchmarks.turns import Meter, Target, best, in_turn, record
 
 from lvd_pretrain.losses import ibot_loss
 from lvd_pretrain.scores import Scores
 from lvd_pretrain.sinkhorn import factored_sinkhorn_knopp, sinkhorn_knopp
 
-
-def peak() -> float:
-    """MiB this process held at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+MEMORY_SHARE = 1 / 5  # issue 6: head and loss memory of ViT-S cut to a fifth at 131,072 prototypes
 
 
 def step(form: str, rows: int, prototypes: int, width: int) -> dict[str, float]:
     """One step of the patch term: Sinkhorn-Knopp targets, cross-entropy, gradients."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     teacher, student = (F.normalize(torch.randn(rows, width), dim=-1) for _ in range(2))
     weight = F.normalize(torch.randn(prototypes, width), dim=-1)
-    leaves = student.requires_grad_(), weight.clone().requires_grad_()
+    features, own = student.requires_grad_(), weight.clone().requires_grad_()
     weights = torch.full((rows,), 1 / rows)
-    before = peak()
-    began = time.process_time()
-    if form == "dense":
-        targets = sinkhorn_knopp(teacher @ weight.T, 0.05, 3)
-        loss = ibot_loss(targets, F.linear(*leaves), weights, 1, 0.1)
-    else:
-        loss = ibot_loss(factored_sinkhorn_knopp(Scores(teacher, weight), 0.05, 3), Scores(*leaves), weights, 1, 0.1)
-    loss.backward()
-    seconds = time.process_time() - began
-    return {
-        "cpu_seconds": seconds,
-        "peak_mib": peak() - before,
-        "loss": float(loss),
-        "norm": float(leaves[1].grad.norm()),
-    }
+    with Meter() as meter:
+        if form == "dense":
+            loss = ibot_loss(sinkhorn_knopp(teacher @ weight.T, 0.05, 3), F.linear(features, own), weights, 1, 0.1)
+        else:
+            targets = factored_sinkhorn_knopp(Scores(teacher, weight), 0.05, 3)
+            loss = ibot_loss(targets, Scores(features, own), weights, 1, 0.1)
+        loss.backward()
+    assert own.grad is not None, "the prototypes are trained"
+    return {**meter.figures, "loss": loss.item(), "norm": own.grad.norm().item()}
 
 
-def main(rows: int = 1024, prototypes: int = 65536, width: int = 256) -> None:
-    """Print both forms' best of two and their ratio."""
-    shape = [str(rows), str(prototypes), str(width)]
-    runs: dict[str, list[dict[str, float]]] = {"dense": [], "fused": []}
-    for _ in range(2):
-        for form, results in runs.items():
-            output = subprocess.run(
-                [sys.executable, __file__, form, *shape], check=True, capture_output=True, text=True
-            )
-            results.append(json.loads(output.stdout))
-    best = {form: {key: min(run[key] for run in results) for key in results[0]} for form, results in runs.items()}
+def main() -> None:
+    """Both forms in turn, or one of them where it is named."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("form", nargs="?", choices=("dense", "fused"))
+    for name, default in (("rows", 2000), ("prototypes", 131072), ("width", 256), ("rounds", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    asked = parser.parse_args()
+    shape = {name: getattr(asked, name) for name in ("rows", "prototypes", "width")}
+    if asked.form:
+        print(json.dumps(step(asked.form, **shape)))
+        return
+    words = [f"--{name}={value}" for name, value in shape.items()]
+    command = [sys.executable, "-m", "benchmarks.pretrain.fused_losses"]
+    runs = in_turn({form: [*command, form, *words] for form in ("dense", "fused")}, asked.rounds)
+    dense, fused = best(runs["dense"]), best(runs["fused"])
     for key in ("loss", "norm"):
-        assert abs(best["fused"][key] / best["dense"][key] - 1) < 1e-5, f"{key} differs: {best}"
-    ratios = {key: best["fused"][key] / best["dense"][key] for key in ("cpu_seconds", "peak_mib")}
-    print(
-        json.dumps({"rows": rows, "prototypes": prototypes, "width": width, **best, "fused / dense": ratios}, indent=1)
-    )
+        assert abs(fused[key] / dense[key] - 1) < 1e-5, f"{key} differs: {dense} and {fused}"
+    ratios = {
+        "share_of_memory": fused["peak_mib"] / dense["peak_mib"],
+        "times_as_fast": dense["seconds"] / fused["seconds"],
+    }
+    print(f"fused beside dense: {ratios}")
+    targets = [Target("fused: share of the dense losses' memory", ratios["share_of_memory"], MEMORY_SHARE, "at most")]
+    figures = {**shape, "dense": dense, "fused": fused, **ratios}
+    record("pretrain/fused_losses", figures, targets, ["torch", "lvd-pretrain"])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["dense"], ["fused"]):
-        print(json.dumps(step(sys.argv[1], *map(int, sys.argv[2:]))))
-    else:
-        main(*map(int, sys.argv[1:]))
+    main()
