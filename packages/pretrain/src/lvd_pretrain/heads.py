@@ -21,7 +21,7 @@ class Prototypes(nn.Module):
 
     def forward(self, x: Tensor) -> Scores:
         """[N, d] -> logits [N, K], factored; the rows are normalised once, however often the logits are computed."""
-        return Scores(x, self.weight_g.float() * F.normalize(self.weight_v.float(), dim=-1))
+        return Scores(x, torch._weight_norm(self.weight_v.float(), self.weight_g.float(), 0))
 
 
 class ProjectionHead(nn.Module):
