@@ -144,8 +144,8 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled-dot-product attention; on a CPU in float32, where bf16's backward pass takes ten times as long."""
-    if query.device.type != "cpu":
+    """Scaled-dot-product attention; on a CPU in float32 where a backward pass follows, which is slower in bf16."""
+    if query.device.type != "cpu" or not query.requires_grad:
         return F.scaled_dot_product_attention(query, key, value)
     with torch.autocast("cpu", enabled=False):
         return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
