@@ -36,13 +36,18 @@ def attend(block: Block, x: Tensor) -> Tensor:
     return block.attn.proj(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
 
 
+def feed_forward(block: Block, x: Tensor) -> Tensor:
+    """Linear, GELU, Linear, [B, N, D] -> [B, N, D]."""
+    return block.mlp.fc2(F.gelu(block.mlp.fc1(x)))
+
+
 def backbone_tokens(backbone: VisionTransformer, images: Tensor, masks: Tensor | None = None) -> Tensor:
     """Normed tokens of one crop list, cls first, [B, 1 + N, D]."""
     x = backbone.embed(images, masks)
     for block in backbone.blocks:
         rate = block.drop_path if block.training else 0.0
         x = x + drop_samples(block.ls1(attend(block, block.norm1(x))), rate)
-        x = x + drop_samples(block.ls2(block.mlp(block.norm2(x))), rate)
+        x = x + drop_samples(block.ls2(feed_forward(block, block.norm2(x))), rate)
     return backbone.norm(x.float())
 
 

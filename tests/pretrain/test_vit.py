@@ -183,3 +183,28 @@ def test_checkpointed_blocks_give_the_same_gradients_for_less_memory(tiny):
     assert len(plain) == len(again) > 50
     assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
     assert few_kept < all_kept / 3
+
+
+@pytest.mark.parametrize("ffn", ["mlp", "swiglu"])
+def test_activations_are_computed_again_and_matrix_products_are_not(ffn, monkeypatch):
+    block = build(ffn=ffn, mlp_ratio=12.0).blocks[0].train()
+    x = torch.randn(64, 32)
+
+    def backward() -> tuple[torch.Tensor, int, int]:
+        kept: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        leaf = x.clone().requires_grad_()
+        with FlopCounterMode(display=False) as flops, torch.autograd.graph.saved_tensors_hooks(note, lambda it: it):
+            block.mlp(leaf).sum().backward()
+        return leaf.grad, flops.get_total_flops(), sum(kept.values())
+
+    lean, lean_flops, lean_kept = backward()
+    monkeypatch.setattr(vit, "keep_inputs", lambda function, x: function(x))
+    plain, plain_flops, plain_kept = backward()
+    assert torch.equal(lean, plain)
+    assert lean_flops == plain_flops
+    assert lean_kept < 0.8 * plain_kept

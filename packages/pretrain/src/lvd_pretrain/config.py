@@ -14,7 +14,7 @@ from lvd_pretrain.bounds import check_bounds
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.presets import DEFAULT_PRESET
 
-FUSED_FROM = 2**26  # logits: 256 MB in float32, of which dense losses hold about six copies
+FUSED_FROM = 2**24  # logits: 64 MB in float32, of which dense losses hold about six copies
 ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
     "vit_tiny": (192, 12, 3),  # DeiT's tiny: not in the paper, for small budgets
     "vit_small": (384, 12, 6),

@@ -31,6 +31,17 @@ class Tokens(NamedTuple):
     patches: Tensor  # [B, N, D]
 
 
+def keep_inputs(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function(x)`, an elementwise part and a Linear: of the two only x is kept for the backward pass.
+
+    The elementwise part is computed again there, the Linear is not: `checkpoint` stops when it has what was kept.
+    torch.compile decides by itself what to compute again.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return function(x)
+    return checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
+
+
 class PatchEmbed(nn.Module):
     """Non-overlapping patches to tokens, [B, 3, H, W] -> [B, N, D]."""
 
@@ -68,7 +79,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, D] -> [T, D]."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return keep_inputs(self._project, self.fc1(x))
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        return self.fc2(F.gelu(hidden))
 
 
 class SwiGlu(nn.Module):
@@ -87,7 +101,10 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, D] -> [T, D]."""
-        gate, up = self.w12(x).chunk(2, dim=-1)
+        return keep_inputs(self._project, self.w12(x))
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        gate, up = hidden.chunk(2, dim=-1)
         return self.w3(F.silu(gate) * up)
 
 
