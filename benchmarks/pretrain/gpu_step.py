@@ -12,8 +12,9 @@ as such. `ours` is compiled, `eager` is not, `parts` is eager with a mark at eve
 lightly-train runs in --lightly PYTHON, by default .peers/lightly-train/bin/python. On a machine without network, carry
 its packages as wheels (`pip download --requirement benchmarks/peers/lightly-train.txt`, less torch and torchvision),
 install them into a folder with `pip install --no-index --no-deps --target`, name the folder in PYTHONPATH and give
---lightly python3. Our own packages need no more than PYTHONPATH=packages/pretrain/src and what that machine lacks of
-accelerate, omegaconf, antlr4-python3-runtime, typer and rich: pure Python, so the folders of any environment will do.
+--lightly python3; or leave it out: --without lightly_train. Our own packages need no more than
+PYTHONPATH=packages/pretrain/src and what that machine lacks of accelerate, omegaconf, antlr4-python3-runtime, typer and
+rich: pure Python, so the folders of any environment will do.
 """
 
 from __future__ import annotations
