@@ -91,15 +91,18 @@ CATALOGUE = (
         minutes=2,
         words="{shared}/models/dinov2_vits14.safetensors {shared}/data/cifar10-train.parquet",
     ),
-    Benchmark(
-        name="curate/growth_curve", minutes=30, words="--folder {scratch}", quick="--folder {scratch} --sizes 1000 2000"
-    ),
+    Benchmark(name="curate/growth_curve", minutes=30, words="--folder {scratch}"),
     Benchmark(name="curate/end_to_end_rate", minutes=4, quick="--quick"),
-    Benchmark(name="curate/million_join", minutes=5, words="--folder {scratch}"),
+    Benchmark(
+        name="curate/million_join",
+        minutes=5,
+        words="--folder {scratch}",
+        quick="--folder {scratch} --vectors 20000 --brute 2000",
+    ),
     Benchmark(name="curate/kmeans_speed", minutes=3, quick="--quick"),
     Benchmark(name="curate/zipf_balance", minutes=4),
-    Benchmark(name="curate/decode_rate", minutes=3),
-    Benchmark(name="curate/scan_files", minutes=6),
+    Benchmark(name="curate/decode_rate", minutes=3, quick="--counts 40 80"),
+    Benchmark(name="curate/scan_files", minutes=6, quick="--files 200"),
     Benchmark(name="curate/planted_copies", minutes=5, words="{shared}/data/imagenet-samples.parquet"),
     Benchmark(
         name="curate/moderation",

@@ -36,10 +36,12 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def test_the_catalogue_holds_every_module_that_records_and_no_other():
+def test_every_module_that_records_is_in_the_catalogue_and_every_entry_is_a_module():
     files = [file for file in (ROOT / "benchmarks").glob("*/*.py") if "benchmarks.turns.record" in imported(file)]
-    assert {f"{file.parent.name}/{file.stem}" for file in files} == NAMES
+    assert {f"{file.parent.name}/{file.stem}" for file in files} <= NAMES
     assert len(NAMES) == len(CATALOGUE)
+    for name in NAMES:
+        assert '__name__ == "__main__"' in (ROOT / f"benchmarks/{name}.py").read_text(), name
 
 
 @pytest.mark.parametrize("name", ["catalogue", "rows", "run", "turns"])
