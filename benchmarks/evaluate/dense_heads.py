@@ -1,6 +1,6 @@
 """What two economies of `evaluate depth` save: one backbone pass for all heads, and enlarging late.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate/dense_heads.py [--steps 3] [--rounds 2]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluate.dense_heads [--steps 3] [--rounds 2]
 
 A ViT-S/14 with random weights reads 4 random images of 168x224 pixels a step. (1) lin.1 and lin.4 under three learning
 rates: six heads on one pass per batch, against six runs of one head. (2) One lin.4 head, forward and backward: logits
@@ -10,20 +10,17 @@ one JSON line to benchmarks/results/evaluate.jsonl.
 """
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from benchmarks.turns import Target, record
 from torch import Tensor
 
 from lvd_evaluate.config import DepthConfig
@@ -33,10 +30,9 @@ from lvd_evaluate.dense.depth_training import Candidate, build_candidates, build
 from lvd_evaluate.dense.training_state import TrainingState
 from lvd_evaluate.encoders import load_encoder
 
-RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"
 SIZE = (168, 224)  # height, width in pixels
 BATCH = 4
-BARS = {"one_pass": 2.0, "late_enlarging": 4.0}  # ratios that must be reached
+LIMITS = {"one_pass": 2.0, "late_enlarging": 4.0}  # times the other way's speed
 
 
 def build_encoder() -> Encoder:
@@ -156,24 +152,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     words = parser.parse_args()
     results = compare(words.steps, words.rounds)
-    for name, found in results.items():
-        print(
-            f"{name}: {found['ours']:.2f} CPU s, the other way {found['theirs']:.2f}: {found['ratio']:.1f} times "
-            f"(at least {BARS[name]:.1f} wanted)"
-        )
-    line = {
-        "benchmark": "dense_heads",
-        "date": datetime.date.today().isoformat(),
-        "cpu_seconds": results,
-        "steps": words.steps,
-        "load": round(os.getloadavg()[0], 1),
-        "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {name: version(name) for name in ("lvd-evaluate", "torch", "transformers")},
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as out:
-        out.write(json.dumps(line) + "\n")
+    record(
+        "evaluate/dense_heads",
+        {"cpu_seconds": results, **vars(words)},
+        [
+            Target(f"{name}: times the other way's speed", found["ratio"], LIMITS[name])
+            for name, found in results.items()
+        ],
+        ("lvd-evaluate", "torch", "transformers"),
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """k-NN on cached features beside scikit-learn's brute force and faiss' flat index, on the same features.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate/knn_speed.py [--train 50000] [--test 2048] [--width 384]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluate.knn_speed [--train 50000] [--test 2048] [--width 384]
 
 Clustered unit features stored as float16. Ours, faiss, ours, faiss for k = 20 and k = 200, the least CPU time of each;
 scikit-learn once, with the same exponential weights. The nearest similarities must be equal to 1e-5 and the predicted
@@ -9,21 +9,16 @@ Appends one JSON line. One thread: with several, the processor time of waiting t
 """
 
 import argparse
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
+from benchmarks.turns import Target, record
 from sklearn.neighbors import KNeighborsClassifier
 
 from lvd_evaluate.classifiers.neighbours import nearest, unit, vote
 
-RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"
 CLASSES, TEMPERATURE, NEIGHBOURS = 100, 0.07, (20, 200)
 
 
@@ -70,18 +65,17 @@ def main() -> None:
             f"faiss flat {flat:.2f} ({flat / ours:.2f} times ours; limit 1); same predictions {same:.4f}",
             flush=True,
         )
-    record = {
-        "benchmark": "knn_speed",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.processor() or platform.machine()}, one thread of {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-        **vars(given),
-        "runs": runs,
-        "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy")} | {"faiss": faiss.__version__},
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as results:
-        results.write(json.dumps(record) + "\n")
+    limits = {"sklearn_cpu_s": ("scikit-learn's brute force", 2), "faiss_cpu_s": ("faiss' flat index", 1)}
+    record(
+        "evaluate/knn_speed",
+        {**vars(given), "runs": runs, "faiss": faiss.__version__},
+        [
+            Target(f"k={run['k']}: times the speed of {peer}", run[key] / run["ours_cpu_s"], limit)
+            for run in runs
+            for key, (peer, limit) in limits.items()
+        ],
+        ("lvd-evaluate", "torch", "scikit-learn", "numpy"),
+    )
 
 
 if __name__ == "__main__":

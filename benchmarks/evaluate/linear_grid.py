@@ -1,6 +1,6 @@
 """The grid of 52 linear heads on cached features beside 52 scikit-learn fits on the same inputs.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate/linear_grid.py [--train 8000] [--test 2000] [--width 64]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluate.linear_grid [--train 8000] [--test 2000] [--width 64]
 
 Features of clusters with a falling spectrum in four layers and a mean patch token, stored as float16; the four inputs
 of the grid. Ours is the whole probe: 52 heads, choice on a held-out slice, the chosen one trained again, predictions.
@@ -10,16 +10,12 @@ ours the less of two. Our accuracy may be no more than 0.5 points lower. Limit: 
 """
 
 import argparse
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from benchmarks.turns import Target, record
 from sklearn.linear_model import LogisticRegression
 
 from lvd_evaluate.classifiers.heads import split_off
@@ -27,7 +23,6 @@ from lvd_evaluate.config import LinearConfig
 from lvd_evaluate.contracts import Features
 from lvd_evaluate.probes.linear import evaluate_linear
 
-RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"
 CLASSES, LAYERS, CONFIG = 20, 4, LinearConfig()
 ENCODER = SimpleNamespace(device=torch.device("cpu"), feature="clusters", resize_size=256, image_size=224)
 
@@ -90,21 +85,18 @@ def main() -> None:
         f"limit 5), top-1 {accuracy:.4f}"
     )
     assert reached >= accuracy - 0.005, "a lower accuracy"
-    record = {
-        "benchmark": "linear_grid",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.processor() or platform.machine()}, one thread of {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-        **vars(given),
-        "classes": CLASSES,
-        "heads": outcome.notes["heads"],
-        "top1": {"ours": reached, "sklearn": accuracy},
-        "cpu_s": {"ours": min(ours), "sklearn": theirs},
-        "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy")},
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as results:
-        results.write(json.dumps(record) + "\n")
+    record(
+        "evaluate/linear_grid",
+        {
+            **vars(given),
+            "classes": CLASSES,
+            "heads": outcome.notes["heads"],
+            "top1": {"ours": reached, "sklearn": accuracy},
+            "cpu_s": {"ours": min(ours), "sklearn": theirs},
+        },
+        [Target("52 heads, times the speed of 52 scikit-learn fits", theirs / min(ours), 5)],
+        ("lvd-evaluate", "torch", "scikit-learn", "numpy"),
+    )
 
 
 if __name__ == "__main__":

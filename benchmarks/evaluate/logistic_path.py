@@ -1,6 +1,6 @@
 """The path over 45 values of C beside 45 cold scikit-learn fits, both choosing C on the same held-out slice.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluate/logistic_path.py [--train 1600] [--width 256] [--tol 1e-6]
+    OMP_NUM_THREADS=1 python -m benchmarks.evaluate.logistic_path [--train 1600] [--width 256] [--tol 1e-6]
 
 Features of clusters with a falling spectrum and a few wrong labels, stored as float16. Ours is the whole probe: path,
 choice, fit to all of train, predictions. scikit-learn: 45 cold lbfgs fits (float64, 1,000 iterations at most) and the
@@ -10,16 +10,12 @@ quarter of the faster one's time. Appends one JSON line.
 """
 
 import argparse
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from benchmarks.turns import Target, record
 from sklearn.linear_model import LogisticRegression
 
 from lvd_evaluate.classifiers.heads import split_off
@@ -27,7 +23,6 @@ from lvd_evaluate.config import LogisticConfig
 from lvd_evaluate.contracts import Features
 from lvd_evaluate.probes.logistic import costs_of, evaluate_logistic
 
-RESULTS = Path(__file__).parents[1] / "results/evaluate.jsonl"
 CLASSES, CONFIG = 20, LogisticConfig()
 ENCODER = SimpleNamespace(device=torch.device("cpu"), feature="clusters", resize_size=224, image_size=224)
 
@@ -87,21 +82,19 @@ def main() -> None:
     )
     assert abs(np.log10(cost / outcome.setting["C"])) < 0.01, "another C"
     assert abs(accuracy - reached) <= 0.002, "another accuracy"
-    record = {
-        "benchmark": "logistic_path",
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.processor() or platform.machine()}, one thread of {os.cpu_count()} cores",
-        "load": os.getloadavg()[0],
-        **vars(given),
-        "classes": CLASSES,
-        "C": cost,
-        "top1": {"ours": reached, "sklearn": accuracy},
-        "cpu_s": {"ours": ours, "sklearn_1e-4": default, f"sklearn_{given.tol:g}": close},
-        "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy")},
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as results:
-        results.write(json.dumps(record) + "\n")
+    what = f"the path, times the speed of 45 cold fits (the faster of tolerances 1e-4 and {given.tol:g})"
+    record(
+        "evaluate/logistic_path",
+        {
+            **vars(given),
+            "classes": CLASSES,
+            "C": cost,
+            "top1": {"ours": reached, "sklearn": accuracy},
+            "cpu_s": {"ours": ours, "sklearn_1e-4": default, f"sklearn_{given.tol:g}": close},
+        },
+        [Target(what, min(default, close) / ours, 4)],
+        ("lvd-evaluate", "torch", "scikit-learn", "numpy"),
+    )
 
 
 if __name__ == "__main__":
