@@ -116,8 +116,8 @@ CATALOGUE = (
         words="{shared}/data/tiny-imagenet-train.parquet {shared}/models/dinov2_vits14.safetensors {scratch}",
     ),
     Benchmark(name="evaluate/feature_extraction", minutes=4, quick="--quick"),
-    Benchmark(name="evaluate/knn_speed", minutes=1, threads=1),
-    Benchmark(name="evaluate/linear_grid", minutes=1, threads=1),
-    Benchmark(name="evaluate/logistic_path", minutes=1, threads=1),
-    Benchmark(name="evaluate/dense_heads", minutes=1, threads=1),
+    Benchmark(name="evaluate/knn_speed", minutes=1, threads=1, quick="--train 3000 --test 200 --width 32"),
+    Benchmark(name="evaluate/linear_grid", minutes=1, threads=1, quick="--train 400 --test 200 --width 16"),
+    Benchmark(name="evaluate/logistic_path", minutes=1, threads=1, quick="--train 300 --test 200 --width 16"),
+    Benchmark(name="evaluate/dense_heads", minutes=1, threads=1, quick="--steps 1 --rounds 1"),
 )
