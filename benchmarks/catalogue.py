@@ -79,7 +79,6 @@ CATALOGUE = (
     Benchmark(name="pretrain/fused_losses", minutes=2),
     Benchmark(name="pretrain/data_path", minutes=4, quick="--quick"),
     Benchmark(name="pretrain/gpu_step", minutes=20, quick="--dry-run", gpu=True),
-    Benchmark(name="pretrain/gpu_step", minutes=20, quick="--dry-run", gpu=True),
     Benchmark(
         name="pretrain/distillation",
         minutes=3,

@@ -74,7 +74,7 @@ def test_a_trial_writes_a_whole_line_where_it_was_told_to(tmp_path):
     assert all(target["what"] in shown.stdout for target in line["targets"])
     assert before == {file: file.read_bytes() for file in before}
     rows = entry("--rows", "--results", tmp_path).stdout.splitlines()
-    assert rows[2].startswith("| `start.help` |")
+    assert rows[4].startswith("| `start.help` |")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
