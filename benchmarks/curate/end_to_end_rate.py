@@ -68,7 +68,7 @@ def build(folder: Path, count: int, workers: int, precision: str) -> dict[str, A
     from lvd_curate.recipes import BuildConfig
 
     spent, used = [], []
-    clock = StageClock()
+    clock = StageClock(memory=False)
     with clock.ticking():
         for size in (SMALL, SMALL, count):  # the first warms the disk's cache
             out = folder / f"dataset-{size}"

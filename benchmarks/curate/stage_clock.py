@@ -38,14 +38,15 @@ CALLS = (
 
 
 class StageClock(threading.Thread):
-    """Charges what is used to the stage that runs; the memory is looked at every 0.2 seconds.
+    """Charges what is used to the stage that runs; the memory is looked at twice a second, which costs some itself.
 
     Memory is the sum of proportional set sizes: a page that processes share counts once. `peak_mib` counts mapped files
     too, which the system may drop whenever it needs the space; `held_mib` is without them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, memory: bool = True) -> None:
         super().__init__(daemon=True)
+        self.memory = memory
         self.stages = [BETWEEN]
         self.figures: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self.ended = threading.Event()
@@ -58,11 +59,13 @@ class StageClock(threading.Thread):
             here = import_module(module)
             setattr(here, name, self.charged(stage, getattr(here, name)))
         self.seen = time.perf_counter(), used_seconds()
-        self.start()
+        if self.memory:
+            self.start()
         yield
         self.charge()
-        self.ended.set()
-        self.join()
+        if self.memory:
+            self.ended.set()
+            self.join()
 
     def charged(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function whose calls are charged to a stage; of a generator, every step."""
@@ -104,7 +107,7 @@ class StageClock(threading.Thread):
 
     def run(self) -> None:
         """Look at the memory until the end."""
-        while not self.ended.wait(0.2):
+        while not self.ended.wait(0.5):
             stage, (total, files) = self.stages[-1], held_kib()
             figures = self.figures[stage]
             figures["peak_mib"] = max(figures["peak_mib"], total / 1024)
