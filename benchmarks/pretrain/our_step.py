@@ -67,11 +67,11 @@ def build_step(
         with torch.autocast(work.device, dtype=torch.bfloat16, enabled=work.precision == "bf16"):
             losses = method(views, values.temperature)
         loss = torch.stack(list(losses.values())).sum()
-        optimizer.zero_grad()
         loss.backward()
         clip_gradients(method.student, config.optim.clip)
         optimizer.step()
         method.update_teacher(values.momentum)
+        optimizer.zero_grad()
         return loss.item()
 
     return step

@@ -117,12 +117,12 @@ def pretrain(config: PretrainConfig) -> Path:
             loss = torch.stack(list(losses.values())).sum()
 
             # ---- backward, clip, step, EMA ---------------------------------------------------------------------------
-            optimizer.zero_grad()
             accelerator.backward(loss)
             norms = clip_gradients(method.student, config.optim.clip)
             watch.check(losses, norms, step, logging=logging)
             optimizer.step()
             method.update_teacher(values.momentum)
+            optimizer.zero_grad()  # here, so that the next step's activations find the room free
 
             # ---- log and save ----------------------------------------------------------------------------------------
             skipped += batch.skipped
