@@ -85,7 +85,6 @@ def build_step(
             losses = method(views, values.temperature)
         parts.base("losses")  # their backward pass comes first
         loss = torch.stack(list(losses.values())).sum()
-        optimizer.zero_grad()
         loss.backward()
         parts.base("clipping")
         norms = clip_gradients(method.student, config.optim.clip)
@@ -94,6 +93,7 @@ def build_step(
         optimizer.step()
         parts.base("average")
         method.update_teacher(values.momentum)
+        optimizer.zero_grad()
         parts.base("between steps")
         return loss.detach()
 

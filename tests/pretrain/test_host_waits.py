@@ -61,12 +61,12 @@ def steps(config, batches):
         with Waits() as waits:
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
                 losses = method(views_of(batch.to(device), photometry), values.temperature)
-            optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
             norms = clip_gradients(method.student, config.optim.clip)
             watch.check(losses, norms, step, logging=False)
             optimizer.step()
             method.update_teacher(values.momentum)
+            optimizer.zero_grad()
         yield waits.seen
 
 
