@@ -4,24 +4,23 @@ The queries' thumbnails are looked at through every view (`views`); hashes near 
 into pieces of rows that leave a file each, so that a killed join goes on, and no process holds more than one piece.
 """
 
-import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from lvd_curate.copy_detection.alignment import compare
-from lvd_curate.copy_detection.hash_index import Matches, build_index, one_thread, search_index
-from lvd_curate.copy_detection.hashing import hash_views
+from lvd_curate.copy_detection.hash_index import Matches, Table, one_thread, open_index, search_index, write_index
+from lvd_curate.copy_detection.hashing import sum_views
 from lvd_curate.copy_detection.views import MIRROR, VIEWS
 from lvd_curate.engine.artifacts import Workbench, write_whole
 from lvd_curate.search.pairs import Pairs, read_pairs, unify, write_pairs
 
 PIECE = 8192  # queries
+VIEWS_AT_ONCE = 3  # searched together, so that many queries meet in a cell: some 250 MB
 CLOSER = 0.005  # likeness that one bit fewer between two hashes is worth
 
 
@@ -67,16 +66,8 @@ def prepare(queries: Hashed, database: Hashed, folder: Path) -> Path:
         if not (file := folder / f"{name}.npy").exists():
             with write_whole(file) as stream:
                 np.save(stream, np.stack([side.rows, side.positions]))
-    if not (file := folder / "index.faiss").exists():
-        with write_whole(file) as stream:
-            stream.write(faiss.serialize_index_binary(build_index(database.hashes)).data)
+    write_index(database.hashes, folder)
     return folder
-
-
-@functools.lru_cache(maxsize=1)
-def load_index(file: Path) -> faiss.IndexBinary:
-    """Read an index; kept for the next piece of the same process."""
-    return faiss.read_index_binary(str(file))
 
 
 def find_piece(
@@ -93,7 +84,7 @@ def find_piece(
     rows, positions = rows[slice(*bounds)], positions[slice(*bounds)]
     mine, theirs = (np.load(path, mmap_mode="r") for path in thumbnails)
     with one_thread():
-        proposed, views = propose(mine[rows], load_index(folder / "index.faiss"), distance)
+        proposed, views = propose(mine[rows], open_index(folder), distance)
     keep = (positions[proposed.queries] != other_positions[proposed.matches]) | (not within)
     proposed, views = Matches(*(values[keep] for values in proposed)), views[keep]
     likenesses = [np.empty(0, dtype=np.float32)]
@@ -109,16 +100,19 @@ def find_piece(
     return file
 
 
-def propose(thumbnails: np.ndarray, index: faiss.IndexBinary, radius: int) -> tuple[Matches, np.ndarray]:
+def propose(thumbnails: np.ndarray, tables: list[Table], radius: int) -> tuple[Matches, np.ndarray]:
     """Return each near pair once, where it is nearest, and the view [P, 2, 3] through which it is.
 
     Thumbnails are uint8 [Q, 1024].
     """
-    found: list[Matches] = []
-    for number in range(len(VIEWS)):
-        found += [search_index(index, hashes, radius) for hashes in hash_views(thumbnails, number)]
-    through = np.repeat(np.arange(len(found)), [len(part.queries) for part in found])  # 2 * view, + 1 when mirrored
-    queries, matches, distances = map(np.concatenate, zip(*found, strict=True))
+    count, found = len(thumbnails), []
+    for start in range(0, len(VIEWS), VIEWS_AT_ONCE):
+        numbers = range(start, min(start + VIEWS_AT_ONCE, len(VIEWS)))
+        sums = np.concatenate([part for number in numbers for part in sum_views(thumbnails, number)])
+        near = search_index(tables, sums, radius)
+        found.append(near._replace(queries=near.queries + 2 * start * count))
+    seen, matches, distances = map(np.concatenate, zip(*found, strict=True))
+    through, queries = np.divmod(seen, count)  # 2 * view, + 1 when mirrored
     order = np.lexsort((through, distances, matches, queries))
     nearest = np.ones(len(order), dtype=bool)
     nearest[1:] = (np.diff(queries[order]) != 0) | (np.diff(matches[order]) != 0)

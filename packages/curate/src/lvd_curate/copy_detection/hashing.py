@@ -39,9 +39,18 @@ def perceptual_hash(grey: np.ndarray) -> tuple[int, int] | None:
 
 def hash_views(thumbnails: np.ndarray, view: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the hashes of thumbnails uint8 [N, 1024] through a view, as they are and mirrored; uint8 [N, 16] each."""
+    plain, mirrored = sum_views(thumbnails, view)
+    return pack_bits(plain > 0), pack_bits(mirrored > 0)
+
+
+def sum_views(thumbnails: np.ndarray, view: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sums whose signs are those hashes, as they are and mirrored; float64 [N, 128] each.
+
+    The smaller a sum, the likelier a copy has the other sign.
+    """
     sums = thumbnails.astype(np.float64) @ weigh_view(view)  # [N, 128]
     order, signs = mirror_bits()
-    return pack_bits(sums > 0), pack_bits(sums[:, order] * signs > 0)
+    return sums, sums[:, order] * signs
 
 
 def pack_bits(bits: np.ndarray) -> np.ndarray:

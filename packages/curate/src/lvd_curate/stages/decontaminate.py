@@ -6,7 +6,7 @@ from lvd_curate.config import DecontaminateConfig, DeduplicateConfig
 from lvd_curate.copy_detection.copies import Copies, CopyBars, Looks, find_copies_between
 from lvd_curate.engine.artifacts import Workbench
 
-VERSION = 2
+VERSION = 3
 
 
 def decontaminate(

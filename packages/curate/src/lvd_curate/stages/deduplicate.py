@@ -15,7 +15,7 @@ from lvd_curate.engine.artifacts import Workbench
 from lvd_curate.search.components import label_components
 from lvd_curate.search.forest import find_falls, label_forest, span_forest
 
-VERSION = 3
+VERSION = 4
 BATCH_EDGES = 1 << 22  # merged at once: some 200 MB
 CUTS = np.arange(0.61, 1.0, 0.01).round(2)  # similarities tried in turn on a component that is too large
 PIECE = 8192  # pairs scored in one piece of work
