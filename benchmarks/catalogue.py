@@ -76,7 +76,7 @@ CATALOGUE = (
     Benchmark(name="start/help", minutes=1, quick="--rounds 1 --tools pretrain"),
     Benchmark(name="start/first_step", minutes=3, quick="--rounds 1 --images 80"),
     Benchmark(name="pretrain/training_step", minutes=10, quick="--quick"),
-    Benchmark(name="pretrain/fused_losses", minutes=2),
+    Benchmark(name="pretrain/fused_losses", minutes=2, quick="--rows 64 --prototypes 512 --width 32"),
     Benchmark(name="pretrain/data_path", minutes=4, quick="--quick"),
     Benchmark(name="pretrain/gpu_step", minutes=20, quick="--dry-run", gpu=True),
     Benchmark(
