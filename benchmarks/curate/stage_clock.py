@@ -38,7 +38,7 @@ CALLS = (
 
 
 class StageClock(threading.Thread):
-    """Charges what is used to the stage that runs; the memory is looked at twice a second, which costs some itself.
+    """Charges what is used to the stage that runs; the memory is looked at once a second, which costs some itself.
 
     Memory is the sum of proportional set sizes: a page that processes share counts once. `peak_mib` counts mapped files
     too, which the system may drop whenever it needs the space; `held_mib` is without them.
@@ -107,7 +107,7 @@ class StageClock(threading.Thread):
 
     def run(self) -> None:
         """Look at the memory until the end."""
-        while not self.ended.wait(0.5):
+        while not self.ended.wait(1.0):
             stage, (total, files) = self.stages[-1], held_kib()
             figures = self.figures[stage]
             figures["peak_mib"] = max(figures["peak_mib"], total / 1024)
