@@ -93,6 +93,11 @@ CATALOGUE = (
     Benchmark(name="curate/growth_curve", minutes=30, words="--folder {scratch}"),
     Benchmark(name="curate/end_to_end_rate", minutes=4, quick="--quick"),
     Benchmark(
+        name="curate/hash_search",
+        minutes=20,
+        words="{shared}/data/tiny-imagenet-train.parquet {shared}/data/imagenet-samples.parquet",
+    ),
+    Benchmark(
         name="curate/million_join",
         minutes=5,
         words="--folder {scratch}",
