@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvd_pretrain.scores import Assignment, Scores, logsumexp_of_rows, tiles
+from lvd_pretrain.scores import Assignment, Scores, tiles
 
 KOLEO_EPS = 1e-8
 
@@ -55,12 +55,13 @@ class _FactoredCrossEntropy(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, target_features: Tensor, target_weight: Tensor, *potentials: Tensor
     ) -> Tensor:
         student, targets = Scores(features, weight), Assignment(Scores(target_features, target_weight), *potentials)
-        normalizer = logsumexp_of_rows(student)  # [V, B]
+        normalizer = features.new_full(features.shape[:2], -torch.inf)  # [V, B]
         mean = features.new_zeros(len(target_features), *normalizer.shape)  # [T, V, B]
         with torch.autocast(weight.device.type, enabled=False):
             for rows, columns in tiles(mean.shape[2], len(weight), len(features) + len(target_features)):
-                expected = torch.einsum("tbk,vbk->tvb", targets.tile(rows, columns), student.tile(rows, columns))
-                mean[..., rows] += expected
+                logits = student.tile(rows, columns)  # [V, b, k]
+                normalizer[:, rows] = torch.logaddexp(normalizer[:, rows], logits.logsumexp(-1))
+                mean[..., rows] += torch.einsum("tbk,vbk->tvb", targets.tile(rows, columns), logits)
         ctx.save_for_backward(*student, *targets.scores, *potentials, normalizer)
         return normalizer - mean
 
