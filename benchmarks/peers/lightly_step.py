@@ -94,8 +94,10 @@ def main(work: StepWork) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[watch],
+        limit_train_batches=work.steps + 1,
     )
-    trainer.fit(method, DataLoader([batch] * (work.steps + 1), batch_size=None))
+    pool = [batch] * (work.steps + work.batch)  # it divides the number of items by the batch size
+    trainer.fit(method, DataLoader(pool, batch_size=None))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from benchmarks.pretrain.step_work import StepClock, StepWork, parse_work
 
 from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.launch import set_matrix_precision
 from lvd_pretrain.masks import batch_masks, masked_patches
 from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
@@ -57,6 +58,7 @@ def build_step(
     work: StepWork, config: PretrainConfig, method: SelfDistillation, views: Views
 ) -> Callable[[int], float]:
     """The part of train.py's loop between a batch and the next."""
+    set_matrix_precision(torch.device(work.device), work.precision)
     optimizer = build_optimizer(method.student, config.model.dims[1], config.optim)
     schedules = Schedules(config, work.batch)
 

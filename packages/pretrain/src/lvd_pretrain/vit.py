@@ -161,7 +161,7 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0:
             return x + branch(x, layout)
         rows, kept, scale = sample_rows(layout, self.drop_path, x.device)
-        update = (branch(x[rows], kept) * scale).to(x.dtype)
+        update = (branch(x.index_select(0, rows), kept) * scale).to(x.dtype)
         return x.index_add(0, rows, update)
 
 
