@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BENCH = $(RUN) python -m benchmarks.run $(if $(DATA),--shared $(DATA)) $(if $(SCRATCH),--scratch $(SCRATCH)) $(if $(QUICK),--quick)
 
-.PHONY: help install quickstart test test-fast bench bench-gpu check format build clean
+.PHONY: help install quickstart test test-fast bench bench-gpu check docs format build clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,10 @@ check: install  ## format, lint, types, import floors, lock up to date
 	@$(RUN) mypy
 	@$(RUN) lint-imports
 
+docs: install  ## the documentation's site, into site/; a dead link or a stale page is an error
+	@$(RUN) python scripts/reference_pages.py --check
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
+
 format: install  ## rewrite the code in the house's format
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
@@ -48,4 +52,4 @@ build: install  ## wheels and source archives of the three packages
 	@$(UV) build --all-packages --quiet
 
 clean:  ## remove what the quickstart and the tools' caches wrote
-	rm -rf quickstart .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	rm -rf quickstart site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist

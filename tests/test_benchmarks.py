@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are not installed, they are run from there
-
 from benchmarks import run, turns
 from benchmarks.catalogue import CATALOGUE, Benchmark
 from benchmarks.rows import contestant_table, newest, read_lines, target_table
