@@ -48,7 +48,12 @@ def test_compiling_by_the_launcher_is_refused_for_the_recipes(tiny, monkeypatch)
 
 @pytest.mark.parametrize(
     ("device", "precision", "said"),
-    [("cuda", "bf16", ["high"]), ("cuda", "fp32", ["highest"]), ("cpu", "bf16", ["medium"]), ("cpu", "fp32", ["highest"])],
+    [
+        ("cuda", "bf16", ["high"]),
+        ("cuda", "fp32", ["highest"]),
+        ("cpu", "bf16", ["medium"]),
+        ("cpu", "fp32", ["highest"]),
+    ],
 )
 def test_products_of_float32_are_rounded_under_bf16_alone(device, precision, said, monkeypatch):
     asked: list[str] = []
