@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,3 +64,16 @@ def test_winners_and_entropies_are_the_dense_ones():
     assert torch.allclose(dense.sum(-1), torch.ones(2, 3))
     assert torch.equal(targets.winners(), dense.argmax(-1))
     assert torch.allclose(targets.entropies(), torch.special.entr(dense).sum(-1), atol=1e-5)
+
+
+def test_under_bf16_products_on_a_cpu_stay_within_the_features_own_rounding_and_nothing_else_is_rounded():
+    torch.manual_seed(0)
+    features, weight = (F.normalize(torch.randn(count, 64), dim=-1) for count in (256, 512))
+    scores = Scores(features.bfloat16().float(), weight)
+    exact = features @ weight.T
+    before = torch.get_float32_matmul_precision()
+    with torch.autocast("cpu", torch.bfloat16):
+        products = scores.dense()
+    assert products.dtype == torch.float32
+    assert (products - exact).abs().mean() < 2 * (scores.dense() - exact).abs().mean()
+    assert torch.get_float32_matmul_precision() == before

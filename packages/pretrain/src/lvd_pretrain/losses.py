@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvd_pretrain.scores import Assignment, Scores, tiles
+from lvd_pretrain.scores import Assignment, Scores, product_precision, takes_bf16, tiles
 
 KOLEO_EPS = 1e-8
 
@@ -57,7 +57,8 @@ class _FactoredCrossEntropy(torch.autograd.Function):
         student, targets = Scores(features, weight), Assignment(Scores(target_features, target_weight), *potentials)
         normalizer = features.new_full(features.shape[:2], -torch.inf)  # [V, B]
         mean = features.new_zeros(len(target_features), *normalizer.shape)  # [T, V, B]
-        with torch.autocast(weight.device.type, enabled=False):
+        ctx.bf16 = takes_bf16(weight.device)
+        with product_precision(weight.device, ctx.bf16):
             for rows, columns in tiles(mean.shape[2], len(weight), len(features) + len(target_features)):
                 logits = student.tile(rows, columns)  # [V, b, k]
                 normalizer[:, rows] = torch.logaddexp(normalizer[:, rows], logits.logsumexp(-1))
@@ -73,7 +74,7 @@ class _FactoredCrossEntropy(torch.autograd.Function):
         targets = Assignment(Scores(target_features, target_weight), columns_, rows_)
         to_features, to_weight = torch.zeros_like(features), torch.zeros_like(weight)
         total = upstream.sum(0)  # [V, B]
-        with torch.autocast(weight.device.type, enabled=False):
+        with product_precision(weight.device, ctx.bf16):
             for rows, columns in tiles(total.shape[1], len(weight), len(features) + len(target_features)):
                 tile = student.tile(rows, columns).sub_(normalizer[:, rows, None]).exp_()  # softmax, [V, b, k]
                 tile.mul_(total[:, rows, None])

@@ -8,12 +8,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 TILE_ROWS, TILE_COLUMNS = 1024, 4096  # 16 MB of float32 at a time
+
+
+def takes_bf16(device: torch.device) -> bool:
+    """Whether this is the bf16 of autocast: to be asked in the forward pass."""
+    return torch.is_autocast_enabled(device.type)
+
+
+@contextmanager
+def product_precision(device: torch.device, bf16: bool) -> Iterator[None]:
+    """Products of float32 matrices: float32 results always, for they are divided by small temperatures.
+
+    Under bf16 a CPU rounds the factors to it, as the layers before have rounded the features: cosines are off by 1e-4 on
+    average. Attention, which is float32 there, must not: its small products would take twice as long.
+    """
+    before = torch.get_float32_matmul_precision()
+    if bf16 and device.type == "cpu":
+        torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Scores(NamedTuple):
@@ -28,9 +51,7 @@ class Scores(NamedTuple):
 
     def tile(self, rows: slice, columns: slice) -> Tensor:
         """Some rows' logits of some prototypes, [..., b, k]."""
-        with torch.autocast(
-            self.weight.device.type, enabled=False
-        ):  # divided by small temperatures: bf16 is too coarse
+        with product_precision(self.weight.device, takes_bf16(self.weight.device)):
             return self.features[..., rows, :] @ self.weight[columns].T
 
     def sharpened(self, temperature: float) -> Scores:
