@@ -2,13 +2,13 @@
 
     python -m benchmarks.curate.growth_curve --folder SCRATCH [--sizes 10000 100000 1000000] [--hashes]
 
-The world (`growth_world`) is rendered once into the folder, 3 GB for a million images; a build takes 4 GB more while it
-runs. Vectors stand for the encoder, which is not what is measured. A size that was measured is not measured again: its
-line is in SCRATCH/measured.jsonl. Slopes are those of log(processor time), which other jobs disturb less than the
-clock, over log(images) between neighbouring sizes, wanted at most 1.1 for every stage that takes two seconds or more, but for
-k-means training: it has a cluster per 75 images, so its work is their square. (So is that of assigning images to them,
-in `cluster`, and, as seeds grow with the pool here, that of `retrieve`; both are bounded all the same.) Peak memory
-likewise. `--hashes` searches for copies by hashes, too; without, by vectors alone (the search is left out here:
+The world (`growth_world`) is rendered once into the folder, 3 GB for a million images; a build takes 4 GB more while
+it runs. Vectors stand for the encoder, which is not what is measured. A size that was measured is not measured again:
+its line is in SCRATCH/measured.jsonl. Slopes are those of log(processor time), which other jobs disturb less than the
+clock, over log(images) between neighbouring sizes, wanted at most 1.1 for every stage that takes two seconds or more,
+but for k-means training: it has a cluster per 75 images, so its work is their square. (So is that of assigning images
+to them, in `cluster`, and, as seeds grow with the pool here, that of `retrieve`; both are bounded all the same.) Peak
+memory likewise. `--hashes` searches for copies by hashes, too; without, by vectors alone (the search is left out here:
 the build itself has no knob for that). Checked: nine in ten planted copies and all byte-equal ones are dropped.
 """
 

@@ -65,8 +65,8 @@ def build_accelerator(config: PretrainConfig) -> Accelerator:
 def set_matrix_precision(device: torch.device, precision: str) -> None:
     """Under bf16 let products of float32 matrices round their factors to TF32 on a GPU.
 
-    These are the logits and the losses' own products; sums stay float32. The released code rounds the logits, to fp16: a
-    cosine near 1 is off by up to 5e-4 there. A CPU rounds to bf16, in the losses alone (`scores.product_precision`).
+    These are the logits and the losses' own products; sums stay float32. The released code rounds the logits, to fp16:
+    a cosine near 1 is off by up to 5e-4 there. A CPU rounds to bf16, in the losses alone (`scores.product_precision`).
     """
     rounds = device.type == "cuda" and precision == "bf16"
     torch.set_float32_matmul_precision("high" if rounds else "highest")

@@ -26,8 +26,8 @@ def takes_bf16(device: torch.device) -> bool:
 def product_precision(device: torch.device, bf16: bool) -> Iterator[None]:
     """Products of float32 matrices: float32 results always, for they are divided by small temperatures.
 
-    Under bf16 a CPU rounds the factors to it, as the layers before have rounded the features: cosines are off by 1e-4 on
-    average. Attention, which is float32 there, must not: its small products would take twice as long.
+    Under bf16 a CPU rounds the factors to it, as the layers before have rounded the features: cosines are off by 1e-4
+    on average. Attention, which is float32 there, must not: its small products would take twice as long.
     """
     before = torch.get_float32_matmul_precision()
     if bf16 and device.type == "cpu":
