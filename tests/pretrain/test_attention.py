@@ -49,18 +49,6 @@ def test_packed_attention_equals_the_block_diagonal_softmax_with_gradients():
         assert torch.allclose(x.grad, twin.grad.float(), atol=1e-5)
 
 
-def test_on_a_cpu_sixteen_bits_are_attended_in_float32_and_kept_in_sixteen():
-    inputs = [x.detach().bfloat16().requires_grad_() for x in draw()]
-    twins = [x.detach().float().requires_grad_() for x in inputs]
-    attended, exact = packed_attention(*inputs, LAYOUT), packed_attention(*twins, LAYOUT)
-    assert torch.equal(attended, exact.bfloat16())
-    weights = torch.randn_like(exact).bfloat16()
-    (attended * weights).sum().backward()
-    (exact * weights.float()).sum().backward()
-    for x, twin in zip(inputs, twins, strict=True):
-        assert torch.allclose(x.grad.float(), twin.grad, atol=0.02)
-
-
 def test_unpack_gives_samples_in_order():
     parts = unpack(torch.arange(10), [Run(2, 3), Run(4, 1)])
     assert parts[0].tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -11,14 +11,12 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from lvd_pretrain.errors import InputError
 
@@ -149,11 +147,5 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled-dot-product attention; on a CPU in float32 where a backward pass follows, which is slower in bf16."""
     if query.device.type != "cpu" or not query.requires_grad:
         return F.scaled_dot_product_attention(query, key, value)
-    dtype = query.dtype
-
-    def pack(kept: Tensor) -> Tensor:  # query, key and value lose nothing, the result what it loses below
-        return kept.to(dtype) if kept.dim() == 4 else kept
-
-    keeping = nullcontext() if dtype == torch.float32 else saved_tensors_hooks(pack, Tensor.float)
-    with torch.autocast("cpu", enabled=False), keeping:
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(dtype)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
