@@ -15,7 +15,8 @@ from lvd_pretrain.errors import InputError
 from lvd_pretrain.presets import DEFAULT_PRESET
 
 FUSED_FROM = 2**24  # logits: 64 MB in float32, of which dense losses hold about six copies
-ARCHITECTURES = {  # width, depth, heads: DINOv2, arXiv 2304.07193, table 17
+# Width, depth, heads of the releases: DINOv2, arXiv 2304.07193, table 17 (which prints 18 for the depth of B).
+ARCHITECTURES = {
     "vit_tiny": (192, 12, 3),  # DeiT's tiny: not in the paper, for small budgets
     "vit_small": (384, 12, 6),
     "vit_base": (768, 12, 12),
@@ -116,7 +117,7 @@ class DistillConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CropsConfig:
-    """Multi-crop geometry (appendix B.1 of the paper; scales are shares of the image's area)."""
+    """Multi-crop geometry (the released code's; the paper gives none; scales are shares of the image's area)."""
 
     global_size: int = 224
     global_scale: tuple[float, float] = (0.32, 1.0)
@@ -136,7 +137,7 @@ class AugmentConfig:
     saturation: float = 0.2
     hue: float = 0.1  # share of the colour circle, each way
     gray: float = 0.2
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # the paper's; the released code in effect ran (0, 0.9, 0.5)
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # BYOL's; the released code in effect ran (0, 0.9, 0.5)
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # in pixels of the crop
     solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet, RGB in 0..1

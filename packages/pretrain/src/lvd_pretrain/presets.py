@@ -8,7 +8,7 @@ from lvd_pretrain.errors import InputError
 
 DEFAULT_PRESET = "clean"
 
-# Where the released weights' training and the paper's text part ways. What both share is in the defaults of config.py,
+# Where the released weights' training and what was meant part ways. What both share is in the defaults of config.py,
 # among it that prototypes' lengths (weight_g) are trained and decayed. Two traits of the released code are in neither:
 # losses in half precision, where close images make KoLeo infinite, and masks short of their count by a few patches.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -19,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model": {"pos_embed_offset": 0.1, "pos_embed_antialias": False},
     },
     "clean": {
-        "augment": {"blur": [1.0, 0.1, 0.5]},  # the paper's, appendix B.1 (BYOL's)
+        "augment": {"blur": [1.0, 0.1, 0.5]},  # BYOL's, as the released code is written; the paper gives none
         "model": {"pos_embed_offset": 0.0, "pos_embed_antialias": True},  # to a size, without aliasing
     },
 }
