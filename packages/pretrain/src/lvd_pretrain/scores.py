@@ -46,8 +46,9 @@ class Scores(NamedTuple):
     weight: Tensor  # float32 [K, d]
 
     def dense(self) -> Tensor:
-        """All logits, [..., B, K]."""
-        return self.tile(slice(None), slice(None))
+        """All logits, [..., B, K], their factors never rounded: these are the small problems."""
+        with product_precision(self.weight.device, bf16=False):
+            return self.features @ self.weight.T
 
     def tile(self, rows: slice, columns: slice) -> Tensor:
         """Some rows' logits of some prototypes, [..., b, k]."""
