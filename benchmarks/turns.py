@@ -25,7 +25,7 @@ RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", ROOT / "benchmarks/results"))
 
 
 class Meter:
-    """Wall and processor time, and the growth of the peak resident size, between entering and leaving.
+    """Wall and processor time, and the growth of the peak resident size, between entering and leaving. Linux only.
 
     Attributes:
         figures: `seconds` and `cpu_seconds` (this process, all threads), `peak_mib`; there once the block is left.
@@ -172,13 +172,13 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def peer_python(name: str) -> Path:
-    """The interpreter of a peer's environment, made from peers/NAME.txt (pins, from PyPI) where it is not there yet."""
+    """The interpreter of a peer's environment, made anew where it is not that of the pins in peers/NAME.txt."""
     folder = ROOT / ".peers" / name
-    python = folder / "bin/python"
-    if not (folder / "whole").exists():
+    python, whole, pins = folder / "bin/python", folder / "whole", ROOT / f"benchmarks/peers/{name}.txt"
+    if not whole.exists() or whole.read_text() != pins.read_text():
         print(f"  installing benchmarks/peers/{name}.txt", file=sys.stderr, flush=True)
-        subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", "3.11", folder], check=True)
-        pins = ROOT / f"benchmarks/peers/{name}.txt"
-        subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, "--requirements", pins], check=True)
-        (folder / "whole").touch()
+        uv = os.environ.get("UV", "uv")  # `uv run` says where it is
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", "3.11", folder], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "--requirements", pins], check=True)
+        shutil.copy(pins, whole)
     return python

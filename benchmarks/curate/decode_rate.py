@@ -9,7 +9,6 @@ the whole process tree, sampled ten times a second (pages that processes share c
 """
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -18,27 +17,16 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
+from benchmarks.photographs import render_photograph
 from benchmarks.turns import in_turn, record
-from PIL import Image
 
 from lvd_curate.config import ExecutionConfig, ScreenConfig
 from lvd_curate.engine.runner import open_runner
 from lvd_curate.steps import ImageSet, screen_inputs
 
-DISTINCT, SIZE, PER_FOLDER = 500, (500, 375), 1000
-
-
-def render_photograph(seed: int) -> bytes:
-    """Draw noise of every scale, strongest at the coarsest as in photographs, and save it as a JPEG."""
-    draw, total = np.random.default_rng(seed), np.zeros((SIZE[1], SIZE[0], 3))
-    for level in range(8):
-        noise = draw.integers(0, 256, (3 << level, 4 << level, 3), dtype=np.uint8)
-        total += np.asarray(Image.fromarray(noise).resize(SIZE, Image.Resampling.BICUBIC), float) / 1.5**level
-    buffer = io.BytesIO()
-    Image.fromarray((total / total.max() * 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+DISTINCT, PER_FOLDER = 500, 1000
+FALLOFF = 1.5  # of the renderer: small files, as the first figures were measured with
 
 
 def link_files(originals: list[Path], folder: Path, count: int) -> None:
@@ -105,7 +93,7 @@ def main() -> None:
         root = Path(temporary)
         originals = [root / f"{seed}.jpg" for seed in range(DISTINCT)]
         for seed, file in enumerate(originals):
-            file.write_bytes(render_photograph(seed))
+            file.write_bytes(render_photograph(seed, falloff=FALLOFF))
         size = sum(file.stat().st_size for file in originals) / DISTINCT
         for count in given.counts:
             link_files(originals, root / f"pool-{count}", count)

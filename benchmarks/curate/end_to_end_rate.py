@@ -55,10 +55,11 @@ def spawn(workers: int) -> ProcessPoolExecutor:
 
 def write_photograph(file: Path) -> None:
     """Render the photograph that the file's name numbers, unless it is there."""
-    from benchmarks.curate.decode_rate import render_photograph
+    from benchmarks.curate.decode_rate import FALLOFF
+    from benchmarks.photographs import render_photograph
 
     if not file.exists():
-        file.write_bytes(render_photograph(int(file.stem)))
+        file.write_bytes(render_photograph(int(file.stem), falloff=FALLOFF))
 
 
 def build(folder: Path, count: int, workers: int, precision: str) -> dict[str, Any]:

@@ -79,8 +79,13 @@ def build_step(
     return step
 
 
-if __name__ == "__main__":
+def main(build_step: Callable[..., Callable[[int], float]]) -> None:
+    """Run a contestant's step on the work of the command line; the clock is there before the weights are."""
     asked = parse_work()
     clock = StepClock(asked)
     config, method, views = build_work(asked)
     clock.run(build_step(asked, config, method, views), **facts(method, views))
+
+
+if __name__ == "__main__":
+    main(build_step)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from benchmarks.pretrain.our_step import build_work, facts
-from benchmarks.pretrain.step_work import StepClock, StepWork, parse_work
+from benchmarks.pretrain.our_step import main
+from benchmarks.pretrain.step_work import StepWork
 from torch import Tensor, nn
 
 from lvd_pretrain.config import PretrainConfig
@@ -108,7 +108,4 @@ def build_step(
 
 
 if __name__ == "__main__":
-    asked = parse_work()
-    clock = StepClock(asked)
-    config, method, views = build_work(asked)
-    clock.run(build_step(asked, config, method, views), **facts(method, views))
+    main(build_step)

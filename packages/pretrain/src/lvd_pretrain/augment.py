@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lvd_pretrain.config import AugmentConfig
+from lvd_pretrain.draws import uniform
 
 Operation = Callable[[Tensor, Tensor], Tensor]  # images and an amount per image -> images
 BRIGHTNESS, CONTRAST, SATURATION, HUE, GRAY, SIGMA, SOLARIZE = range(7)  # columns of a photometry row
@@ -29,19 +30,15 @@ def draw_photometry(view: int, config: AugmentConfig, rng: np.random.Generator) 
     """One crop's parameters, float32 [7]; `view` is 0 and 1 for the global crops, 2 for a local one."""
     row = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]  # the identity
     if rng.random() < config.jitter:
-        row[BRIGHTNESS] = _uniform(max(0.0, 1 - config.brightness), 1 + config.brightness, rng)
-        row[CONTRAST] = _uniform(max(0.0, 1 - config.contrast), 1 + config.contrast, rng)
-        row[SATURATION] = _uniform(max(0.0, 1 - config.saturation), 1 + config.saturation, rng)
-        row[HUE] = _uniform(-config.hue, config.hue, rng)
+        row[BRIGHTNESS] = uniform(max(0.0, 1 - config.brightness), 1 + config.brightness, rng)
+        row[CONTRAST] = uniform(max(0.0, 1 - config.contrast), 1 + config.contrast, rng)
+        row[SATURATION] = uniform(max(0.0, 1 - config.saturation), 1 + config.saturation, rng)
+        row[HUE] = uniform(-config.hue, config.hue, rng)
     row[GRAY] = rng.random() < config.gray
     if rng.random() < config.blur[view]:
-        row[SIGMA] = _uniform(*config.blur_sigma, rng)
+        row[SIGMA] = uniform(*config.blur_sigma, rng)
     row[SOLARIZE] = rng.random() < config.solarize[view]
     return np.array(row, dtype=np.float32)
-
-
-def _uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return low + (high - low) * rng.random()  # what rng.uniform draws, in a third of its time
 
 
 class Photometry:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from lvd_pretrain.config import CropsConfig
+from lvd_pretrain.draws import uniform
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 ASPECT = (3 / 4, 4 / 3)  # width / height of a random resized crop
@@ -45,17 +46,13 @@ def decode(data: bytes) -> Tensor:
 def random_box(height: int, width: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
     """Box of a random resized crop: area and log-aspect uniform, the centre when nothing fits."""
     for _ in range(TRIES):
-        area = height * width * _uniform(scale, rng)
-        aspect = math.exp(_uniform(LOG_ASPECT, rng))
+        area = height * width * uniform(*scale, rng)
+        aspect = math.exp(uniform(*LOG_ASPECT, rng))
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
     h, w = min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1]))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def _uniform(bounds: tuple[float, float], rng: np.random.Generator) -> float:
-    return bounds[0] + (bounds[1] - bounds[0]) * rng.random()  # what rng.uniform draws, in a third of its time
 
 
 def cut(image: Tensor, box: Box, size: int, flip: bool) -> Tensor:

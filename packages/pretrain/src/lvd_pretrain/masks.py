@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lvd_pretrain.draws import uniform
+
 SMALLEST_BLOCK = 4  # patches
 LOG_ASPECT = math.log(1 / 0.3)  # of the most elongated block, either way
 TRIES = 10  # rectangles drawn before a count is made up by single patches
@@ -34,9 +36,8 @@ def _add_rectangle(mask: NDArray[np.bool_], limit: int, rng: np.random.Generator
     """Set one rectangle covering 1 to `limit` new patches; how many, 0 when none was found in `TRIES` draws."""
     grid = len(mask)
     for _ in range(TRIES):
-        # What rng.uniform draws, in a third of its time.
-        area = SMALLEST_BLOCK + max(0, limit - SMALLEST_BLOCK) * rng.random()
-        aspect = math.exp(2 * LOG_ASPECT * rng.random() - LOG_ASPECT)
+        area = uniform(SMALLEST_BLOCK, max(SMALLEST_BLOCK, limit), rng)
+        aspect = math.exp(uniform(-LOG_ASPECT, LOG_ASPECT, rng))
         height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if not (0 < height < grid and 0 < width < grid):
             continue
