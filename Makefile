@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BENCH = $(RUN) python -m benchmarks.run $(if $(DATA),--shared $(DATA)) $(if $(SCRATCH),--scratch $(SCRATCH)) $(if $(QUICK),--quick)
 
-.PHONY: help install quickstart test test-fast bench bench-gpu check docs format build clean
+.PHONY: help install quickstart test test-fast bench bench-gpu check docs docs-blocks format build clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ check: install  ## format, lint, types, import floors, lock up to date
 docs: install  ## the documentation's site, into site/; a dead link or a stale page is an error
 	@$(RUN) python scripts/reference_pages.py --check
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
+
+docs-blocks: install  ## run every code block of the docs but those that need a GPU, a network or data; about an hour
+	@$(RUN) python scripts/run_docs.py
 
 format: install  ## rewrite the code in the house's format
 	@$(RUN) ruff format .

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-import shlex
 import sys
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 FILES = {"csv", "html", "json", "jsonl", "md", "npy", "npz", "parquet", "png", "pth", "py", "safetensors", "yaml"}
-NEEDS = {"data", "gpu", "network"}
 CHOICES = {"protocol", "preset"}  # named with the value that is not the default
 
 CODE = re.compile(r"```.*?\n(.*?)```|`([^`\n]+)`", re.DOTALL)
@@ -28,14 +25,10 @@ DOTTED = re.compile(r"(?<![\w/.:@-])([a-z_]+(?:\.[a-z_0-9]+)+)(?![\w/(])")
 
 
 sys.path.insert(0, str(ROOT / "scripts"))
-commands, errors, reference, run_docs, settings = map(
-    importlib.import_module,
-    ("commands_in_code", "errors_in_code", "reference_pages", "run_docs", "settings_in_code"),
-)
+errors, reference, settings = map(importlib.import_module, ("errors_in_code", "reference_pages", "settings_in_code"))
 SETTINGS = {tool: {setting.key: setting for setting in settings.list_settings(tool)} for tool in settings.TOOLS}
 KEYS_OF = {tool: settings.list_keys(tool) for tool in settings.TOOLS}
 KEYS = set().union(*KEYS_OF.values())
-COMMANDS = {path: {word.name for word in words} | {"--help"} for path, words in commands.list_commands()}
 SECTIONS = {key.split(".")[0] for key in KEYS if "." in key}
 MAPPINGS = {key for tool in SETTINGS.values() for key, setting in tool.items() if setting.type.startswith("dict")}
 
@@ -137,32 +130,3 @@ def test_every_error_line_that_is_explained_is_in_the_code():
     for line in lines:
         pieces = re.compile(".*".join(map(re.escape, line.split("…"))), re.DOTALL)
         assert any(map(pieces.search, texts)), line
-
-
-def test_blocks_say_what_they_need_in_known_words():
-    needs = {word for page in DOCS for block in run_docs.list_blocks(read(page)) for word in block.needs}
-    assert needs == NEEDS
-    assert not [name(page) for page in DOCS if len(re.findall("<!-- needs:", read(page))) > count_needing(page)]
-
-
-def count_needing(page: Path) -> int:
-    return sum(bool(block.needs) for block in run_docs.list_blocks(read(page)))
-
-
-def list_commands() -> Iterator[tuple[str, str]]:
-    """(page, command line) of the three tools in every bash block of the docs."""
-    for page in DOCS:
-        for block in run_docs.list_blocks(read(page)):
-            for line in block.text.replace("\\\n", " ").splitlines():
-                if block.language == "bash" and re.match(r"\s*(curate|pretrain|evaluate) ", line):
-                    yield name(page), line.strip()
-
-
-@pytest.mark.parametrize(("page", "line"), list_commands(), ids=lambda value: value[:60])
-def test_a_command_that_is_shown_has_these_options(page, line):
-    words = shlex.split(line, comments=True)
-    path = words[0] if words[0] in COMMANDS else " ".join(words[:2])
-    assert path in COMMANDS
-    assert {word.split("=")[0] for word in words if word.startswith("--")} <= COMMANDS[path]
-    keys = {word.partition("=")[0] for word in words[1:] if re.match(r"[a-z_]+\.[a-z_.]+=", word)}
-    assert {key for key in keys if key not in KEYS_OF[words[0]] and not is_known(key)} == set()
