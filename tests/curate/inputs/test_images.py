@@ -112,7 +112,7 @@ def test_small_and_huge_images_are_refused_before_they_are_decoded() -> None:
     assert decode_thumbnail(save(Image.new("RGB", (32, 640)), "PNG"), **LIMITS).height == 640
     bomb = save(Image.new("1", (20_000, 20_000)), "PNG")
     assert len(bomb) < 100_000
-    with pytest.raises(UnusableImage, match="decompression bomb: 20000x20000 pixels"):
+    with pytest.raises(UnusableImage, match="decompression bomb: 400,000,000 pixels"):
         decode_thumbnail(bomb, **LIMITS)
 
 

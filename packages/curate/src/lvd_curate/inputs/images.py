@@ -4,7 +4,7 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 COMMON = ("JPEG", "PNG", "WEBP", "GIF")
 THUMBNAIL_SIDE = 32  # pixels of the grey thumbnail that screening keeps of every image: 1,024 bytes
+BAND_PIXELS = 1 << 22  # converted at once: the largest image that may pass would else be held five times over
+MAX_SCANS = 500  # of a JPEG, each over the whole image: a small file could keep a decoder busy for hours (usual: 10)
 
 
 class UnusableImage(Exception):
@@ -52,7 +54,7 @@ def decode_thumbnail(
     than `min_side`, larger than `max_pixels` or more than `max_aspect` times as long as wide.
     """
     try:
-        with tolerance(keep_truncated), open_image(data, max_pixels) as image:
+        with tolerance(keep_truncated, max_pixels), open_image(data) as image:
             file_format = image.format or "unknown"
             width, height = image.size
             orientation = image.getexif().get(0x0112, 1)
@@ -93,8 +95,9 @@ def decode_rgb(data: bytes) -> Image.Image:
 
 def decode_upright(data: bytes, *, truncated: bool) -> Image.Image:
     """Decode into an upright RGB image, tolerating truncation or not."""
-    with tolerance(truncated), open_image(data, max_pixels=None) as image:
-        return to_rgb(ImageOps.exif_transpose(image))
+    with tolerance(truncated, max_pixels=None), open_image(data) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_rgb(image)
 
 
 def encode_preview(data: bytes, side: int) -> bytes:
@@ -106,43 +109,69 @@ def encode_preview(data: bytes, side: int) -> bytes:
     return buffer.getvalue()
 
 
-def open_image(data: bytes, max_pixels: int | None) -> Image.Image:
-    """Open without decoding; refuse empty bytes and more than `max_pixels` before any pixel is allocated."""
+def open_image(data: bytes) -> Image.Image:
+    """Open without decoding; refuse empty bytes and JPEGs of endlessly many scans."""
     if not data:
         raise UnusableImage("empty file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns about sizes and EXIF; the limit here is ours
-        Image.MAX_IMAGE_PIXELS = None
-        image = Image.open(io.BytesIO(data), formats=known_formats())
-    if max_pixels is not None and image.width * image.height > max_pixels:
-        raise UnusableImage(f"decompression bomb: {image.width}x{image.height} pixels")
+    image = Image.open(io.BytesIO(data), formats=known_formats())
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise UnusableImage(f"decompression bomb: more than {MAX_SCANS} scans")
     return image
 
 
 @contextmanager
-def tolerance(truncated: bool) -> Iterator[None]:
-    """Make Pillow decode what there is of truncated files, or refuse them; for this thread's work, one at a time."""
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
+def tolerance(truncated: bool, max_pixels: int | None) -> Iterator[None]:
+    """Make Pillow decode what there is of truncated files, or refuse them; for this thread's work, one at a time.
+
+    More than `max_pixels` raise UnusableImage before any is allocated, also in images inside of others (icons).
+    """
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+    Image.MAX_IMAGE_PIXELS = None if max_pixels is None else (max_pixels + 1) // 2  # it refuses twice this many
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about sizes and EXIF; the limit here is ours
+            yield
+    except Image.DecompressionBombError as error:
+        pixels = int(re.sub(r"\D+(\d+).*", r"\1", str(error)))
+        raise UnusableImage(f"decompression bomb: {pixels:,} pixels") from error
     finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB, the first frame of an animation, 16-bit and float greys scaled to 8 bits."""
+    image.load()  # some formats know their mode only then
     if image.mode.startswith(("I", "F")):
-        grey = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(grey)), 1e-9)
-        return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGBA" if "transparency" in image.info else "RGB").convert("RGB")
+        top = 65535.0 if image.mode.startswith("I") else max(float(np.nanmax(np.asarray(image))), 1e-9)
+        return convert_bands(image, "RGB", lambda band: scale_grey(band, top).convert("RGB"))
+    mode = "RGBA" if "transparency" in image.info else "RGB"
+    return image.convert("RGB") if mode == "RGB" else convert_bands(image, "RGB", lambda band: band.convert(mode))
+
+
+def scale_grey(image: Image.Image, top: float) -> Image.Image:
+    """Scale a 16-bit or float grey image to 8 bits; `top` is white."""
+    grey = np.asarray(image, dtype=np.float64)
+    return Image.fromarray(np.nan_to_num(np.clip(grey / top, 0, 1) * 255).astype(np.uint8))
+
+
+def convert_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert an image pixel by pixel, a few rows at a time: what lies between is never as large as the image."""
+    whole = Image.new(mode, image.size)
+    rows = max(1, BAND_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(convert(band).convert(mode), (0, top))
+    return whole
 
 
 def to_grey(image: Image.Image) -> Image.Image:
     """Convert any mode to 8-bit grey."""
-    is_grey = image.mode == "L" and "transparency" not in image.info
-    return image if is_grey else to_rgb(image).convert("L")
+    if image.mode == "L" and "transparency" not in image.info:
+        return image
+    if image.mode == "F":  # its white is the brightest pixel of all
+        return to_rgb(image).convert("L")
+    return convert_bands(image, "L", to_rgb)
 
 
 def describe_damage(error: Exception) -> str:

@@ -41,7 +41,7 @@ def blur_faces(data: bytes, faces: Sequence[Mapping[str, float]]) -> bytes:
 
 def blur_decoded(data: bytes, faces: Sequence[Mapping[str, float]], *, truncated: bool) -> bytes:
     """Blur faces, tolerating a file that ends too early or not."""
-    with tolerance(truncated), open_image(data, max_pixels=None) as source:
+    with tolerance(truncated, max_pixels=None), open_image(data) as source:
         upright = ImageOps.exif_transpose(source)
         image = upright if upright.mode in MODES else to_rgb(upright)
         blurred = Image.fromarray(np.asarray(image))  # a copy of the pixels alone
