@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from benchmarks.pretrain.our_step import build_work, facts
-from benchmarks.pretrain.step_flops import step_flops
 from benchmarks.pretrain.step_parts import REST, Parts
 from benchmarks.pretrain.step_work import StepClock, StepWork, parse_work
 from torch import Tensor
 
 from lvd_pretrain.compilation import compile_blocks
 from lvd_pretrain.config import PretrainConfig
+from lvd_pretrain.flops import step_flops
 from lvd_pretrain.launch import set_matrix_precision
 from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values

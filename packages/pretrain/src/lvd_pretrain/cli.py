@@ -27,6 +27,10 @@ def pretrain(
             show_default=False,
         ),
     ] = None,
+    plan: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="GPUS", help="Print memory, disk and time of the run on so many GPUs, and stop."),
+    ] = None,
 ) -> None:
     """Train a vision transformer on images without labels (DINOv2).
 
@@ -34,6 +38,8 @@ def pretrain(
     goes on from the newest checkpoint. Every setting with its default and origin stands in lvd_pretrain/config.py.
 
     Example: accelerate launch pretrain tiny data.path=images out=runs/first
+
+    Example: pretrain vitl14 --plan 8
     """
     words = words or []
     if not words:
@@ -43,6 +49,11 @@ def pretrain(
     recipe = find_recipe(words[0]) if "=" not in words[0] else None
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve the workers
     config = build_config(recipe, words[1:] if recipe else words)
+    if plan is not None:
+        from lvd_pretrain.plan import plan_run, show_plan
+
+        print(show_plan(plan_run(config, plan)))
+        return
     from lvd_pretrain.train import pretrain as run
 
     model = run(config) / "model"

@@ -117,8 +117,13 @@ def shard_blocks(accelerator: Accelerator, method: nn.Module, precision: str) ->
         cast_forward_inputs=False,  # autocast casts where it should
     )
     for name, module in method.named_modules():
-        if name.endswith((".attn", ".mlp")) and ".blocks." in name:
+        if is_unit(name):
             fully_shard(module, mp_policy=policy, reshard_after_forward=plugin.reshard_after_forward)
+
+
+def is_unit(name: str) -> bool:
+    """Whether the module of this name is sharded and gathered by itself: attentions and feed-forwards of blocks."""
+    return name.endswith((".attn", ".mlp")) and ".blocks." in name
 
 
 def prepare(

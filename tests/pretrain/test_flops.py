@@ -1,25 +1,16 @@
 """The arithmetic that utilisation is measured in, held against torch's own counter on models small enough to run."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lvd_pretrain.augment import Photometry
 from lvd_pretrain.data import build_loader
+from lvd_pretrain.flops import step_flops
 from lvd_pretrain.method import SelfDistillation
 from lvd_pretrain.recipes import build_config, find_recipe
 from lvd_pretrain.sources import open_images
 from lvd_pretrain.train import views_of
-
-
-@pytest.fixture
-def step_flops(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
-    from benchmarks.pretrain.step_flops import step_flops
-
-    return step_flops
 
 
 def count_by_torch(config) -> int:
@@ -41,7 +32,7 @@ def count_by_torch(config) -> int:
         ("model.drop_path=0.0", "ibot_head.prototypes=960"),
     ],
 )
-def test_more_of_a_part_costs_what_torch_counts(words, more, tiny, step_flops):
+def test_more_of_a_part_costs_what_torch_counts(words, more, tiny):
     common = ("optim.steps=1", "loss.fused=false", "loss.koleo=0", *words.split())
     less, much = tiny(*common), tiny(*common, more)
     counted = sum(step_flops(much).values()) - sum(step_flops(less).values())
@@ -49,7 +40,7 @@ def test_more_of_a_part_costs_what_torch_counts(words, more, tiny, step_flops):
     assert counted == pytest.approx(count_by_torch(much) - count_by_torch(less), rel=0.015)
 
 
-def test_the_whole_of_a_large_recipe_is_what_its_shapes_say(step_flops):
+def test_the_whole_of_a_large_recipe_is_what_its_shapes_say():
     """ViT-L/16, 64 images, 0.3 of the samples dropped: 73.5 TFLOP by hand from the tokens kept."""
     config = build_config(find_recipe("vitl16_short"), ["optim.batch_size=64"])
     assert sum(step_flops(config).values()) == pytest.approx(73.5e12, rel=0.01)
