@@ -1,10 +1,13 @@
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 
 from lvd_curate.errors import InputError
+from lvd_curate.inputs import hub
 from lvd_curate.inputs.hub import parse_hub_id, stream_hub
 
 
@@ -35,6 +38,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, features: dict[str, Any], count: int)
 
     stream = datasets.IterableDataset.from_generator(rows, features=datasets.Features(features))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    monkeypatch.setattr(hub, "prefer_cache_if_unreachable", lambda: None)
 
 
 def test_rows_come_in_batches_behind_those_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +54,53 @@ def test_a_dataset_without_images_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     offer(monkeypatch, {"label": datasets.Value("int64")}, 1)
     with pytest.raises(InputError, match="hf:a/b: the hub dataset a/b has no image column"):
         list(stream_hub("hf:a/b", 0, 2))
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Any]]:
+    """No network and an empty cache; what was asked of the network."""
+    from huggingface_hub import constants
+
+    asked: list[Any] = []
+
+    def refuse(address: Any, *rest: Any, **options: Any) -> None:
+        asked.append(address)
+        raise OSError("no route")
+
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    hub.prefer_cache_if_unreachable.cache_clear()
+    yield asked
+    hub.prefer_cache_if_unreachable.cache_clear()
+
+
+def test_a_silent_hub_is_asked_once_and_a_dataset_there_is_one_clear_line(questions: list[Any]) -> None:
+    for _ in range(2):
+        with pytest.raises(InputError, match="hf:nobody/nothing cannot be reached"):
+            list(stream_hub("hf:nobody/nothing", 0, 2))
+    assert len(questions) == 1
+
+
+@pytest.mark.parametrize(
+    "spec", ["transformers:nobody/nothing", "open_clip:ViT-B-32/laion2b_s34b_b79k", "timm:vit_tiny_patch16_224"]
+)
+def test_an_encoder_of_a_silent_hub_is_one_clear_line(spec: str, questions: list[Any]) -> None:
+    from lvd_curate.models.encoders import load_encoder
+
+    with pytest.raises(InputError, match="cannot be read"):
+        load_encoder(spec)
+    assert len(questions) == 1
+
+
+def test_behind_a_proxy_nothing_is_assumed(questions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    hub.prefer_cache_if_unreachable()
+    assert not questions
+    assert not constants.HF_HUB_OFFLINE

@@ -4,14 +4,24 @@ import os
 import re
 from stat import S_ISREG
 
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # controls, line ends, reversals
+# Controls, line ends, marks and reversals of the writing direction, halves of letters that stand for no byte.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udc7f\udd00-\udfff]")
 NO_FILE = "no regular file"  # a pipe, a device or a folder named like a file: reading it could wait without end
 
 
 def show_name(name: bytes | str) -> str:
     r"""Return a name as one line of text, whatever bytes it is made of: what cannot be shown is escaped (`\x1b`)."""
-    raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
-    text = raw.decode("utf-8", "backslashreplace")
+    raw = escape(name).encode("utf-8", "surrogateescape") if isinstance(name, str) else name
+    return escape(raw.decode("utf-8", "backslashreplace"))
+
+
+def show_text(text: str) -> str:
+    """Return text of several lines with everything escaped that a terminal would not show but obey."""
+    return "\n".join(map(show_name, text.split("\n")))
+
+
+def escape(text: str) -> str:
+    """Write out what cannot be shown."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

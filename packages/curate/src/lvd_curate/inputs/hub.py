@@ -1,8 +1,14 @@
-"""Datasets on the Hugging Face hub: their ids, and their images as a stream."""
+"""The Hugging Face hub: whether it answers, ids of its datasets, and their images as a stream."""
 
+import functools
+import logging
+import os
 import re
+import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from lvd_curate.errors import InputError
 
@@ -11,6 +17,26 @@ WAYS = (
     "a folder of images, a .tar, .parquet or .arrow file, a folder of them or a pattern such as 'shards/*.tar', a "
     "Hugging Face dataset folder, a .txt list of paths, or hf:OWNER/NAME[:split]"
 )
+TIMEOUT = 5.0  # seconds
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def prefer_cache_if_unreachable() -> None:
+    """Switch the hub's client to its local cache where the hub does not answer: it would retry for 23 s per file."""
+    from huggingface_hub import constants
+
+    behind_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
+    if constants.HF_HUB_OFFLINE or behind_proxy:
+        return
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=TIMEOUT).close()
+    except OSError as error:
+        logger.info("the hub does not answer (%s): only what its cache holds can be used", error)
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
 def parse_hub_id(location: str) -> tuple[str, str]:
@@ -29,6 +55,7 @@ def stream_hub(location: str, skip: int, batch_size: int) -> Iterator[list[dict[
     import datasets
 
     name, split = parse_hub_id(location)
+    prefer_cache_if_unreachable()
     try:
         stream = datasets.load_dataset(name, split=split, streaming=True)
         column = next(n for n, kind in (stream.features or {}).items() if isinstance(kind, datasets.Image))

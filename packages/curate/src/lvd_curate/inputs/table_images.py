@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 
 from lvd_curate.columns import Entry
 from lvd_curate.errors import InputError
-from lvd_curate.inputs.file_names import show_name, stamp_file
+from lvd_curate.inputs.file_names import is_regular, show_name, stamp_file
 
 BATCH = 64  # rows decoded at once: what a reader of full-size photographs can always hold
+BATCH_BYTES = 1 << 28  # that they may take if each is as large as all of its row group, as one value repeated may be
+MIN_BYTES = 1 << 16  # of a table: below it any number of rows up to this one is soon listed
+MAX_NAME = 255  # letters of an original name, what a file may have on this system
 
 
 class NoImageColumn(InputError):
@@ -45,7 +48,7 @@ class ParquetTable:
     def __init__(self, path: Path) -> None:
         self.file = pq.ParquetFile(path)
         self.schema: pa.Schema = self.file.schema_arrow
-        self.num_rows: int = self.file.metadata.num_rows
+        self.num_rows: int = check_rows(self.file.metadata.num_rows, path)
         groups = range(self.file.metadata.num_row_groups)
         self.starts = list(accumulate((self.file.metadata.row_group(group).num_rows for group in groups), initial=0))
 
@@ -57,9 +60,21 @@ class ParquetTable:
         """Yield the values of a column from the start of a row group on."""
         leaf = f"{column}.{field}" if field else column
         groups = list(range(bisect_right(self.starts, start) - 1, len(self.starts) - 1))
-        for batch in self.file.iter_batches(BATCH, row_groups=groups, columns=[leaf], use_threads=False):
+        rows = min(BATCH, max(1, BATCH_BYTES // max(1, self.measure(leaf, groups))))
+        for batch in self.file.iter_batches(rows, row_groups=groups, columns=[leaf], use_threads=False):
             values = batch.column(column)
             yield pc.struct_field(values, field) if field else values
+
+    def measure(self, leaf: str, groups: list[int]) -> int:
+        """Return the decoded bytes of a column in the largest of some row groups, each value that repeats once."""
+        places = [
+            place
+            for place in range(len(self.file.schema))
+            if f"{self.file.schema.column(place).path}.".startswith(f"{leaf}.")
+        ]
+        metadata = self.file.metadata
+        sizes = (sum(metadata.row_group(g).column(p).total_uncompressed_size for p in places) for g in groups)
+        return max(sizes, default=0)
 
 
 class ArrowTable:
@@ -69,7 +84,7 @@ class ArrowTable:
         self.path = path
         batches = self.open()
         self.schema: pa.Schema = next(batches)
-        self.num_rows = sum(batch.num_rows for batch in batches)
+        self.num_rows = check_rows(sum(batch.num_rows for batch in batches), path)
 
     def open(self) -> Iterator[pa.Schema | pa.RecordBatch]:
         """Yield the schema, then the record batches."""
@@ -98,6 +113,14 @@ class ArrowTable:
             yield pc.struct_field(values, field) if field else values
 
 
+def check_rows(rows: int, path: Path) -> int:
+    """Return a table's number of rows; ArrowInvalid for one that could not be listed in the time the world has left."""
+    size = path.stat().st_size
+    if not 0 <= rows <= max(size, MIN_BYTES):
+        raise pa.ArrowInvalid(f"{rows:,} rows in {size:,} bytes, more than hold an image each")
+    return rows
+
+
 def open_table(path: Path) -> Table:
     """Open a file by its suffix; pyarrow's errors and OSError when it is damaged or gone."""
     return ArrowTable(path) if path.suffix.lower() == ".arrow" else ParquetTable(path)
@@ -110,6 +133,9 @@ def find_image_column(path: Path, schema: pa.Schema) -> str:
     and InputError where it is unclear.
     """
     found = [field.name for field in schema if holds_bytes(field.type)]
+    twice = sorted(name for name in set(found) if schema.names.count(name) > 1)
+    if twice:
+        raise InputError(f"{path}: several columns are named {show_name(twice[0])}; give each a name of its own")
     for name in ("image", "img"):
         if name in found:
             return name
@@ -124,7 +150,13 @@ def find_image_column(path: Path, schema: pa.Schema) -> str:
 def holds_bytes(kind: pa.DataType) -> bool:
     """Tell whether values of this Arrow type are bytes, or a Hugging Face `Image` struct around them."""
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)
+        place = kind.get_field_index("bytes")  # none where several go by that name
+        return place >= 0 and is_bytes(kind.field(place).type)
+    return is_bytes(kind)
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Tell whether values of this Arrow type are bytes."""
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
@@ -162,7 +194,7 @@ def read_names(table: Table, column: str) -> Iterator[str]:
         return
     for values in table.read_from(0, column, "path"):
         for name in values.cast(pa.large_binary()).to_pylist():  # as bytes: what calls itself text need not be UTF-8
-            yield show_name((name or b"").replace(b"\\", b"/").rpartition(b"/")[2])
+            yield show_name((name or b"").replace(b"\\", b"/").rpartition(b"/")[2])[-MAX_NAME:]
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -173,15 +205,19 @@ def is_text(kind: pa.DataType) -> bool:
 def saved_files(folder: Path) -> set[str] | None:
     """Name the Arrow files of a folder that `datasets.save_to_disk` wrote (others there are caches); None elsewhere.
 
-    Raises InputError when one of them is missing.
+    Raises InputError when one of them is missing, or no name of a file in that folder.
     """
+    state = folder / "state.json"
     try:
-        names = [entry["filename"] for entry in json.loads((folder / "state.json").read_bytes())["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        said = json.loads(state.read_bytes()) if is_regular(os.fsencode(state)) else {}
+        names = [entry["filename"] for entry in said["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     for name in names:
+        if not isinstance(name, str) or os.path.basename(name) != name:
+            raise InputError(f"{state} names {name!r}, which is no file in its folder; save the dataset again")
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name} is missing, which {folder / 'state.json'} names")
+            raise InputError(f"{folder / name} is missing, which {state} names")
     return set(names)
 
 

@@ -6,13 +6,31 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from lvd_curate.columns import Entry
 from lvd_curate.errors import InputError
 from lvd_curate.inputs.file_names import show_name, stamp_file
 
 logger = logging.getLogger(__name__)
+
+MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes: what claims more would fill the memory
+MAX_NAME = 4096  # letters; Linux allows a path as many bytes
+DAMAGED = (tarfile.TarError, ValueError, OverflowError, EOFError)  # what `tarfile` raises for headers that lie
+
+
+class HeaderReader:
+    """A file for `tarfile`, which reads whatever length a header claims, also what is less than none."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.tell, self.seek, self.close = stream.tell, stream.seek, stream.close
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes; tarfile.ReadError for more than any header has."""
+        if not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header that claims {size:,} bytes")
+        return self.stream.read(size)
 
 
 class Member(NamedTuple):
@@ -59,28 +77,42 @@ def choose_images(sample: list[Member], extensions: frozenset[str]) -> list[Memb
 
 def list_members(file: bytes, name: str) -> Iterator[Member]:
     """Yield all members that are no folders; where the archive is damaged, a last one without a name."""
-    length = os.path.getsize(file)
-    try:
-        archive = tarfile.open(file, "r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-    except (tarfile.TarError, ValueError, EOFError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{show_name(file)} is no readable tar archive ({first}); mend it or take it away") from error
-    with archive:
+    with open(file, "rb") as stream:
+        length = os.fstat(stream.fileno()).st_size
+        archive = open_archive(file, stream)
         end = 0
         while True:
             try:
                 found = archive.next()
-            except (tarfile.TarError, ValueError, OverflowError, EOFError):
+            except DAMAGED:
                 found, end = None, -1
             archive.members.clear()  # type: ignore[attr-defined]  # the library would keep every one
             if found is None or archive.offset <= end:
                 break
             end = archive.offset
             if not found.isdir():
-                yield Member(found.name, found.offset_data, found.size, find_fault(found, length))
+                yield describe_member(found, length)
         if end < 0 or not ends_well(archive, length):
             logger.warning("%s is damaged from byte %d on: the members behind it are lost", name, archive.offset)
             yield Member("", 0, 0, f"the archive is damaged from byte {archive.offset} on")
+
+
+def open_archive(file: bytes, stream: BinaryIO) -> tarfile.TarFile:
+    """Open a tar and read its first header; InputError where that is none."""
+    reader: Any = HeaderReader(stream)
+    try:
+        return tarfile.open(fileobj=reader, mode="r:", encoding="utf-8", errors="surrogateescape")
+    except DAMAGED as error:
+        first = show_name((str(error).splitlines() or [type(error).__name__])[0])
+        raise InputError(f"{show_name(file)} is no readable tar archive ({first}); mend it or take it away") from error
+
+
+def describe_member(member: tarfile.TarInfo, length: int) -> Member:
+    """Return where a member of an archive of `length` bytes lies; numbers that cannot be true are none."""
+    fault = find_fault(member, length)
+    if fault is not None:
+        return Member(member.name[-MAX_NAME:], 0, 0, fault)
+    return Member(member.name, member.offset_data, member.size, None)
 
 
 def ends_well(archive: tarfile.TarFile, length: int) -> bool:
@@ -101,6 +133,8 @@ def find_fault(member: tarfile.TarInfo, length: int) -> str | None:
         return "a sparse file inside an archive"
     if member.name.startswith("/") or ".." in member.name.split("/"):
         return "its name climbs out of the archive"
+    if len(member.name) > MAX_NAME:
+        return f"its name is longer than {MAX_NAME:,} letters"
     if member.size < 0 or member.offset_data + member.size > length:
         return "the archive ends inside this member"
     return None
