@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lvd_pretrain.config import ARCHITECTURES, ModelConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.hub import prefer_cache_if_unreachable
 from lvd_pretrain.layouts import from_hugging_face, from_official, from_timm
 from lvd_pretrain.vit import SwiGlu, VisionTransformer, resize_position_embedding
 
@@ -188,6 +189,8 @@ def _open_timm(words: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[s
         raise InputError(f"timm:{words} needs timm, which is not installed: pip install timm") from None
     if name.split(".")[0] not in timm.list_models("*dinov2*"):
         raise InputError(f"timm:{words}: timm has no DINOv2 model '{name}'; e.g. vit_small_patch14_dinov2")
+    if not file:
+        prefer_cache_if_unreachable()
     try:
         model: Any = timm.create_model(name, pretrained=not file, num_classes=0)
     except Exception as error:  # no network, no such tag, no space: timm and the hub raise what they like
@@ -202,6 +205,7 @@ def _download(name: str) -> Path:
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise InputError(f"init weights '{name}': nothing there; give {WAYS}")
+    prefer_cache_if_unreachable()
     try:
         return Path(snapshot_download(name, allow_patterns=["config.json", "*.safetensors", "training.json"]))
     except Exception as error:  # no network, no such model, no right to it

@@ -17,6 +17,7 @@ import numpy as np
 
 from lvd_pretrain.config import DataConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.hub import prefer_cache_if_unreachable
 from lvd_pretrain.sources import fingerprint_files, walk_files
 from lvd_pretrain.tars import expand_braces
 
@@ -109,6 +110,8 @@ def open_stream(config: DataConfig) -> StreamSource:
         kind, files = "parquet", [config.path]
     else:
         kind, files = config.path, []
+        if not path.exists():
+            prefer_cache_if_unreachable()
     try:
         if (path / "state.json").is_file():
             saved = datasets.load_from_disk(config.path)

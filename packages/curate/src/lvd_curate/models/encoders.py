@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from lvd_curate.errors import InputError
+from lvd_curate.inputs.hub import prefer_cache_if_unreachable
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -112,6 +113,8 @@ def load_transformers(name: str, device: torch.device) -> Encoder:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    if not Path(name).is_dir():
+        prefer_cache_if_unreachable()
     processor = transformers.AutoImageProcessor.from_pretrained(name)
     model, found = transformers.AutoModel.from_pretrained(
         name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
@@ -161,6 +164,8 @@ def load_open_clip(name: str, device: torch.device) -> Encoder:
     architecture, _, weights = name.partition("/")
     if not weights:
         raise InputError(f"encoder 'open_clip:{name}' names no weights; write open_clip:NAME/TAG_OR_FILE")
+    if not Path(weights).exists():
+        prefer_cache_if_unreachable()
     model, _, transform = open_clip.create_model_and_transforms(architecture, pretrained=weights)
     model = model.eval().to(device)
     return Encoder(model, stack_with(transform), model.encode_image, f"{architecture} {transform}", device)
@@ -172,6 +177,8 @@ def load_timm(name: str, device: torch.device) -> Encoder:
     from timm.data import create_transform, resolve_model_data_config  # type: ignore[attr-defined]
 
     architecture, _, file = name.partition("/")
+    if not file:
+        prefer_cache_if_unreachable()
     model = timm.create_model(architecture, pretrained=not file, checkpoint_path=file, num_classes=0)
     model = model.eval().to(device)
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
