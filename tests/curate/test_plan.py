@@ -1,16 +1,20 @@
 """What a build will need: the numbers follow the inputs, and the plan leaves the build nothing but its listing."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lvd_curate.config import build_config
 from lvd_curate.errors import InputError
-from lvd_curate.estimates import Encoding, Measured, estimate
+from lvd_curate.estimates import Encoding, Measured, estimate, hash_cost
 from lvd_curate.pipeline import build_lvd
 from lvd_curate.plan import plan_build, show_bytes, show_plan, show_seconds
 from lvd_curate.recipes import BuildConfig
+
+RESULTS = Path(__file__).parents[2] / "benchmarks/results/curate.jsonl"
 
 
 @pytest.fixture
@@ -49,6 +53,7 @@ def measured(pool: int) -> Measured:
         copies=Encoding(0.02, 512),
         moderate_seconds=0.04,
         product_rate=1e11,
+        exact_rate=5e10,
         write_rate=1e9,
         process_bytes=1e9,
     )
@@ -65,13 +70,45 @@ def test_time_grows_with_the_pool_and_falls_with_the_workers(config: BuildConfig
     for stage in ("screen", "moderate", "embed", "embed-copies"):
         assert ten[stage] == pytest.approx(10 * one[stage], rel=0.01)
         assert wide[stage] == pytest.approx(ten[stage] / 8)
-    assert 15 < ten["deduplicate"] / one["deduplicate"] < 45  # about N to the power of 1.5
+    assert 10 < ten["deduplicate"] / one["deduplicate"] < 15  # cells of the join grow with the root, hashes hardly
+    assert 20 < ten["cluster"] / one["cluster"] < 101  # a cluster per 75 images, up to 100,000
+
+
+GROWTH = [line for line in map(json.loads, RESULTS.read_text().splitlines()) if line["benchmark"] == "growth_curve"]
+
+
+@pytest.mark.parametrize("run", GROWTH[0]["runs"][1:], ids=lambda run: f"{run['images']:,}")
+def test_the_arithmetic_is_near_what_a_build_took(config: BuildConfig, run: dict[str, Any]) -> None:
+    """Processor time of the stages of benchmarks/curate/growth_curve.py, which needs no encoder and no hashes."""
+    count, stages = run["images"], run["stages"]
+    config = replace(config, deduplicate=replace(config.deduplicate, encoder="embeddings:vectors.npy"))
+    vectors = Encoding(stages["embed"]["cpu_seconds"] / count, 128)
+    m = replace(
+        measured(count),
+        counts={"pool": {"web": count}, "seeds": {"s": count // 100}, "exclude": {"t": count // 200}},
+        screen_seconds=stages["screen"]["cpu_seconds"] / count,
+        semantic=vectors,
+        copies=vectors,
+        moderate_seconds=None,
+        product_rate=1.31e12,  # benchmarks/machine/roofline.py, one thread of that machine, bf16
+        exact_rate=2.17e11,
+        process_bytes=6e8,  # at 10,000 images, a third of all three
+    )
+    costs = {cost.stage: cost for cost in estimate(config, m, run["workers"], 4 * 10**9)}
+    spent = {stage: run["workers"] * cost.seconds for stage, cost in costs.items()}
+    own = m.total("pool", "seeds")
+    joined = spent["deduplicate"] - hash_cost("deduplicate", own, own, 0, 1).seconds
+    assert 0.8 < joined / stages["search by vectors"]["cpu_seconds"] < 2.5
+    lloyd = stages["k-means training"]["cpu_seconds"] + stages["cluster"]["cpu_seconds"]
+    assert 0.6 < spent["cluster"] / lloyd < 2
+    peak = max(stage.get("peak_mib", 0) for stage in stages.values()) * 2**20
+    assert 0.6 < max(cost.memory for cost in costs.values()) / peak < 1.2
 
 
 def test_the_join_respects_the_memory_allowed(config: BuildConfig) -> None:
     config = replace(config, deduplicate=replace(config.deduplicate, encoder="torchscript:sscd.pt"))
     costs = {cost.stage: cost for cost in estimate(config, measured(10**8), 2, 10**10)}
-    assert costs["deduplicate"].memory < 10**10 + 200 * 10**8
+    assert costs["deduplicate"].memory < 10**10 + (6 * 150 + 48) * 1.01 * 10**8 + 3 * 10**9
     assert costs["embed-copies"].disk == 2 * 512 * (10**8 + 1000)
 
 
