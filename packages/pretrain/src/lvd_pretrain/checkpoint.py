@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from lvd_pretrain.checkpoint_reader import CheckpointPlanner, CheckpointReader
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.publish import publish
 
@@ -38,7 +39,7 @@ def save_checkpoint(
         partial.mkdir(parents=True)
     _barrier()
     weights, moments = get_state_dict(model, optimizer)
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process: just what is meant
+    _hush()
     save({"model": weights, "optimizer": moments}, checkpoint_id=partial, no_dist=not dist.is_initialized())
     if _is_first_rank():
         files = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
@@ -48,15 +49,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Restore weights, teacher and optimizer in place.
+    """Restore weights, teacher and optimizer in place; nothing that the folder holds is run.
 
     Raises:
-        InputError: a file of the checkpoint is damaged or does not fit the model.
+        InputError: a file of the checkpoint is damaged, would run code, or does not fit the model.
     """
     weights, moments = get_state_dict(model, optimizer)
     state: dict[str, Any] = {"model": weights, "optimizer": moments}
+    _hush()
     try:
-        load(state, checkpoint_id=path, no_dist=not dist.is_initialized())
+        alone = not dist.is_initialized()
+        load(state, storage_reader=CheckpointReader(path), planner=CheckpointPlanner(), no_dist=alone)
     except (Exception, CheckpointException) as error:  # a damaged file surfaces as anything from EOFError on
         cause = next((failure[0] for failure in getattr(error, "failures", {}).values()), error)
         raise InputError(
@@ -70,20 +73,32 @@ def newest_checkpoint(folder: Path) -> Path | None:
     """The whole checkpoint with the highest step, or None; damaged ones are passed over with a line. Every rank calls.
 
     The first rank looks and tells the others: what they see of a shared disk may lag behind.
+
+    Raises:
+        InputError: there are checkpoints, and all are damaged: nothing starts from the first step in their place.
     """
-    found: list[Path | None] = [_newest_whole(folder) if _is_first_rank() else None]
+    found: list[tuple[Path | None, int]] = [_newest_whole(folder) if _is_first_rank() else (None, 0)]
     if dist.is_initialized():
         dist.broadcast_object_list(found)
-    return found[0]
+    newest, damaged = found[0]
+    if newest is None and damaged:
+        raise InputError(
+            f"{folder}: no checkpoint is whole, {damaged} are damaged; bring one back, or move that folder away to "
+            "train from the first step, or give another out="
+        )
+    return newest
 
 
-def _newest_whole(folder: Path) -> Path | None:
+def _newest_whole(folder: Path) -> tuple[Path | None, int]:
+    """The newest whole one, and how many damaged ones are newer."""
+    damaged = 0
     for path in sorted(folder.glob("step_*"), reverse=True):
         damage = find_damage(path)
         if not damage:
-            return path
+            return path, damaged
         logging.getLogger(__name__).warning("passing over %s: %s", path, damage)
-    return None
+        damaged += 1
+    return None, damaged
 
 
 def find_damage(path: Path) -> str:
@@ -93,8 +108,9 @@ def find_damage(path: Path) -> str:
     removal that was interrupted shows without opening gigabytes.
     """
     try:
-        files = read_state(path)["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = dict(read_state(path)["files"])
+        int(read_state(path)["step"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"{STATE} cannot be read ({type(error).__name__})"
     for name, size in files.items():
         file = path / name
@@ -125,6 +141,12 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
         kept |= {path for path in whole if read_state(path)["step"] % keep_every == 0}
     for path in set(folder.glob("step_*")) - kept:
         shutil.rmtree(path)
+
+
+def _hush() -> None:
+    """PyTorch warns of the single process that is meant, and logs tracebacks of what is one line here."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    logging.getLogger("torch.distributed.checkpoint").setLevel(logging.CRITICAL)
 
 
 def _is_first_rank() -> bool:

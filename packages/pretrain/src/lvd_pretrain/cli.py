@@ -10,11 +10,31 @@ from typing import Annotated
 
 import typer
 
-from lvd_pretrain.errors import InputError
+from lvd_pretrain import __version__
+from lvd_pretrain.errors import InputError, printable
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
+}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        typer.echo(f"lvd-pretrain {__version__}")
+        raise typer.Exit
+
+
+def show_launch_file(name: str | None) -> None:
+    """Print where a launch file lies and end."""
+    if name is not None:
+        from lvd_pretrain.recipes import find_launch_file
+
+        typer.echo(find_launch_file(name))
+        raise typer.Exit
 
 
 @app.command()
@@ -31,6 +51,15 @@ def pretrain(
         int | None,
         typer.Option(min=1, metavar="GPUS", help="Print memory, disk and time of the run on so many GPUs, and stop."),
     ] = None,
+    launch_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", callback=show_launch_file, help="Print where the launch file 1gpu, 8gpu or multinode lies."
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say which.")
+    ] = False,
 ) -> None:
     """Train a vision transformer on images without labels (DINOv2).
 
@@ -56,7 +85,11 @@ def pretrain(
         return
     from lvd_pretrain.train import pretrain as run
 
-    model = run(config) / "model"
+    try:
+        model = run(config) / "model"
+    except OSError as error:
+        error.filename = error.filename or config.out  # a write that fails does not say to which file
+        raise
     if os.environ.get("RANK", "0") == "0":  # one line, however many ranks
         print(model)
 
@@ -72,11 +105,18 @@ def main() -> None:
         if error.errno not in DISK_ERRORS:
             raise
         _stop(f"{error.filename or 'output'}: {error.strerror}; what was published before is whole")
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        _stop(
+            "a data worker was killed, most likely for want of memory: lower data.workers; what was saved is whole, "
+            "the same command goes on"
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _stop(message: str) -> None:
     line = message.strip().splitlines()[-1]  # an error of a data worker arrives with its traceback as text
-    print(f"pretrain: error: {line.removeprefix('lvd_pretrain.errors.InputError: ')}", file=sys.stderr)
+    print(f"pretrain: error: {printable(line.removeprefix('lvd_pretrain.errors.InputError: '))}", file=sys.stderr)
     sys.exit(2)

@@ -74,13 +74,15 @@ def _head_of(weights: Pretrained, name: str, wanted: HeadConfig) -> HeadConfig:
     prototypes = weights.heads.get(f"{name}.last_layer.weight_v")
     if prototypes is None:  # no heads: fresh ones of the recipe's size; this one missing: load_heads says so
         return wanted
-    if len(prototypes) != wanted.prototypes:
+    if prototypes.dim() == 2 and len(prototypes) != wanted.prototypes:
         raise InputError(
             f"the teacher {weights.source} has {len(prototypes)} prototypes, the recipe {wanted.prototypes}: "
             f"set {name}.prototypes={len(prototypes)}"
         )
-    hidden = weights.heads[f"{name}.mlp.0.weight"].shape[0]
-    return HeadConfig(prototypes=len(prototypes), hidden=hidden, bottleneck=prototypes.shape[1])
+    first = weights.heads.get(f"{name}.mlp.0.weight")
+    if first is None or {first.dim(), prototypes.dim()} != {2}:
+        raise InputError(f"the teacher {weights.source} has a {name} of another make: its layers are no matrices")
+    return HeadConfig(prototypes=len(prototypes), hidden=first.shape[0], bottleneck=prototypes.shape[1])
 
 
 def build_method(config: PretrainConfig) -> SelfDistillation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -10,18 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lvd_pretrain.bounds import BELOW_ONE
 from lvd_pretrain.config import ARCHITECTURES, ModelConfig
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.hub import prefer_cache_if_unreachable
 from lvd_pretrain.layouts import from_hugging_face, from_official, from_timm
+from lvd_pretrain.tensor_files import read_json, read_tensors
 from lvd_pretrain.vit import SwiGlu, VisionTransformer, resize_position_embedding
 
 WAYS = "a run, a model folder, a hub id, a .safetensors or .pth file, or timm:NAME[/FILE]"
+DIMENSIONS = {  # of the tensors that tell the shape of the others
+    "blocks.0.norm1.weight": 1,
+    "cls_token": 3,
+    "patch_embed.proj.weight": 4,
+    "pos_embed": 3,
+    "register_tokens": 3,
+}
 HEAD_DIM = 64  # width per attention head of every released DINOv2 model
 
 
@@ -51,19 +56,28 @@ def open_pretrained(source: str) -> Pretrained:
     Raises:
         InputError: nothing there, damaged, or no DINOv2 vision transformer.
     """
+    try:
+        backbone, heads, facts = _open(source)
+        backbone, heads = ({name: tensor.float() for name, tensor in part.items()} for part in (backbone, heads))
+        return Pretrained(source=source, shape=_shape_of(backbone, facts, source), backbone=backbone, heads=heads)
+    except (IndexError, KeyError, RuntimeError) as error:  # hostile shapes: what fits a model was not written by one
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{source}: its tensors do not fit one another ({reason}), so it is no DINOv2 model"
+        ) from error
+
+
+def _open(source: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Backbone in the official layout, heads, and what no tensor tells."""
     path = Path(source)
     if source.startswith("timm:"):
-        backbone, heads, facts = _open_timm(source.removeprefix("timm:"))
-    elif path.is_dir():
-        backbone, heads, facts = _open_folder(path)
-    elif path.suffix in (".pth", ".pt", ".safetensors"):
-        backbone, heads = from_official(_read_tensors(path))
-        facts = {} if "register_tokens" in backbone else {"pos_embed_offset": 0.1}
-    else:
-        backbone, heads, facts = _open_folder(_download(source))
-    backbone = {name: tensor.float() for name, tensor in backbone.items()}
-    heads = {name: tensor.float() for name, tensor in heads.items()}
-    return Pretrained(source=source, shape=_shape_of(backbone, facts, source), backbone=backbone, heads=heads)
+        return _open_timm(source.removeprefix("timm:"))
+    if path.is_dir():
+        return _open_folder(path)
+    if path.suffix in (".pth", ".pt", ".safetensors"):
+        backbone, heads = from_official(_read_file(path))
+        return backbone, heads, {} if "register_tokens" in backbone else {"pos_embed_offset": 0.1}
+    return _open_folder(_download(source))
 
 
 def load_backbone(backbone: VisionTransformer, weights: Pretrained) -> None:
@@ -137,18 +151,25 @@ def _check_shape(ours: ModelConfig, weights: Pretrained) -> None:
 
 
 def _shape_of(backbone: Mapping[str, Tensor], facts: dict[str, Any], source: str) -> ModelConfig:
-    missing = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight"} - backbone.keys()
-    if missing:
-        raise InputError(f"{source}: no '{min(missing)}' among the weights, so it is no DINOv2 vision transformer")
+    gated = "blocks.0.mlp.w3.weight" in backbone
+    last = f"blocks.0.mlp.{'w3' if gated else 'fc2'}.weight"
+    for name, dimensions in {**DIMENSIONS, last: 2}.items():
+        if name not in backbone and name != "register_tokens":
+            raise InputError(f"{source}: no '{name}' among the weights, so it is no DINOv2 vision transformer")
+        if name in backbone and (backbone[name].dim() != dimensions or not backbone[name].numel()):
+            shape = tuple(backbone[name].shape)
+            raise InputError(f"{source}: {name} is {shape}, and has {dimensions} dimensions in a DINOv2 model")
+    numbers = {int(match[1]) for name in backbone if (match := re.match(r"blocks\.(\d{1,4})\.", name))}
+    if numbers != set(range(len(numbers))):
+        raise InputError(f"{source}: {len(numbers)} blocks that are not numbered from 0 on")
     if math.isqrt(backbone["pos_embed"].shape[1] - 1) ** 2 != backbone["pos_embed"].shape[1] - 1:
         raise InputError(f"{source}: position embedding {tuple(backbone['pos_embed'].shape)} is no square grid")
     width = backbone["cls_token"].shape[-1]
-    gated = "blocks.0.mlp.w3.weight" in backbone
-    hidden = backbone[f"blocks.0.mlp.{'w3' if gated else 'fc2'}.weight"].shape[1]
+    hidden = backbone[last].shape[1]
     ratio = 4.0 if gated and SwiGlu.hidden(4 * width) == hidden else hidden / width * (1.5 if gated else 1)
     return ModelConfig(
         width=width,
-        depth=1 + max(int(match[1]) for name in backbone if (match := re.match(r"blocks\.(\d+)\.", name))),
+        depth=len(numbers),
         heads=facts.get("heads", max(1, width // HEAD_DIM)),
         patch_size=backbone["patch_embed.proj.weight"].shape[-1],
         registers=backbone["register_tokens"].shape[1] if "register_tokens" in backbone else 0,
@@ -166,19 +187,32 @@ def _open_folder(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], di
         folder = folder / "model"
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder.parent}: neither a model folder (no config.json) nor a run that has saved a model")
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") not in ("dinov2", "dinov2_with_registers"):
         raise InputError(f"{folder}: model_type is {config.get('model_type')}, not dinov2 or dinov2_with_registers")
-    parts = sorted(folder.glob("model*.safetensors"))
+    parts = sorted(part for part in folder.glob("model*.safetensors") if part.is_file())
     if not parts:
         raise InputError(f"{folder}: no model.safetensors in it")
-    state = {name: tensor for part in parts for name, tensor in _read_tensors(part).items()}
-    heads = _read_tensors(folder / "heads.safetensors") if (folder / "heads.safetensors").is_file() else {}
-    facts = {"heads": config["num_attention_heads"], "pos_embed_antialias": "registers" in config["model_type"]}
-    if (folder / "training.json").is_file():  # ours: resized in training as its recipe says
-        trained = _read_json(folder / "training.json")["config"]["model"]
-        facts |= {key: trained[key] for key in ("pos_embed_offset", "pos_embed_antialias")}
+    state = {name: tensor for part in parts for name, tensor in read_tensors(part).items()}
+    heads = read_tensors(folder / "heads.safetensors") if (folder / "heads.safetensors").is_file() else {}
+    facts: dict[str, Any] = {"pos_embed_antialias": "registers" in config["model_type"]}
+    try:
+        facts["heads"] = _count(config["num_attention_heads"])
+        if (folder / "training.json").is_file():  # ours: resized in training as its recipe says
+            trained = read_json(folder / "training.json")["config"]["model"]
+            facts["pos_embed_offset"] = min(max(float(trained["pos_embed_offset"]), 0.0), BELOW_ONE)
+            facts["pos_embed_antialias"] = bool(trained["pos_embed_antialias"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: config.json or training.json lacks or garbles a value ({error!r})") from error
     return from_hugging_face(state), heads, facts
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or not 0 < value <= 1024:
+        raise ValueError(f"{value!a} attention heads")
+    return value
 
 
 def _open_timm(words: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
@@ -186,7 +220,7 @@ def _open_timm(words: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[s
     try:
         import timm
     except ImportError:
-        raise InputError(f"timm:{words} needs timm, which is not installed: pip install timm") from None
+        raise InputError(f"timm:{words} needs the extra lvd-pretrain[timm]: timm is not installed") from None
     if name.split(".")[0] not in timm.list_models("*dinov2*"):
         raise InputError(f"timm:{words}: timm has no DINOv2 model '{name}'; e.g. vit_small_patch14_dinov2")
     if not file:
@@ -196,8 +230,14 @@ def _open_timm(words: str) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[s
     except Exception as error:  # no network, no such tag, no space: timm and the hub raise what they like
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"timm:{name} could not be fetched ({reason}); give its file as timm:NAME/FILE") from error
-    state = _read_tensors(Path(file)) if file else model.state_dict()
+    state = _read_file(Path(file)) if file else model.state_dict()
     return from_timm(state), {}, {"heads": model.blocks[0].attn.num_heads}
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give {WAYS}")
+    return read_tensors(path)
 
 
 def _download(name: str) -> Path:
@@ -211,29 +251,3 @@ def _download(name: str) -> Path:
     except Exception as error:  # no network, no such model, no right to it
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"'{name}' is no file here and could not be fetched ({reason}); give {WAYS}") from error
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give {WAYS}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
-    except Exception as error:  # damaged, or objects inside that would have to be unpickled
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{path} holds more than tensors or is damaged ({reason})") from error
-    if isinstance(content, dict):
-        content = content.get("teacher", content)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path} is no state dict of tensors")
-    return content
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})") from error

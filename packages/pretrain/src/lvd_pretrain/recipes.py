@@ -12,6 +12,7 @@ from lvd_pretrain.errors import InputError
 from lvd_pretrain.presets import preset_settings
 
 RECIPES = Path(__file__).with_name("recipes")
+LAUNCH_FILES = Path(__file__).with_name("launch_files")  # of accelerate
 
 
 def find_recipe(word: str) -> Path:
@@ -30,6 +31,18 @@ def find_recipe(word: str) -> Path:
     raise InputError(f"recipe {word}: no such file, and none that is shipped: {', '.join(names)}")
 
 
+def find_launch_file(name: str) -> Path:
+    """A shipped file for `accelerate launch --config_file`.
+
+    Raises:
+        InputError: no such one.
+    """
+    names = sorted(file.stem for file in LAUNCH_FILES.glob("*.yaml"))
+    if name not in names:
+        raise InputError(f"launch file {name}: none that is shipped: {', '.join(names)}")
+    return LAUNCH_FILES / f"{name}.yaml"
+
+
 def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfig:
     """Merge defaults, the preset that words or recipe name, the recipe file and `key=value` words, in that order.
 
@@ -40,22 +53,26 @@ def build_config(recipe: Path | None, overrides: Sequence[str]) -> PretrainConfi
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    if recipe is not None and not recipe.is_file():
-        raise InputError(f"recipe {recipe}: no such file")
+    from lvd_pretrain.plain_yaml import read_settings, require_plain
+
+    given = read_settings(recipe) if recipe else {}
+    require_plain(given, str(recipe))
     for word in overrides:
-        if "=" not in word:
+        key, marker, value = word.partition("=")
+        if not marker:
             raise InputError(f"'{word}': expected key=value, for example optim.steps=1000")
+        require_plain({key: value}, "settings")
     schema = OmegaConf.structured(PretrainConfig)
     source = str(recipe)
     try:
-        recipe_tree = OmegaConf.load(recipe) if recipe else OmegaConf.create()
+        recipe_tree = OmegaConf.create(given)
         read = OmegaConf.merge(schema, recipe_tree)
         source = " ".join(overrides)
         words = OmegaConf.from_dotlist(list(overrides))
         preset = preset_settings(OmegaConf.merge(read, words).preset)
         config = OmegaConf.to_object(OmegaConf.merge(schema, preset, recipe_tree, words))
-    except (TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: not a YAML mapping of settings ({' '.join(str(error).split())[:200]})") from None
+    except (TypeError, RecursionError) as error:
+        raise InputError(f"{source}: no settings ({' '.join(str(error).split())[:200]})") from None
     except YAMLError as error:
         raise InputError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from None
     except OmegaConfBaseException as error:
@@ -69,7 +86,10 @@ def _explain(error: Any, source: str, overrides: Sequence[str]) -> str:
     if source == " ".join(overrides):  # of all words those that set this key
         source = " ".join(word for word in overrides if f"{key}.".startswith(f"{word.partition('=')[0]}.")) or source
     known = list(_keys(PretrainConfig().to_dict()))
-    if "not in" in str(error) and key not in known:
+    if "not in" in str(error) and key in known:
+        first, _, rest = key.partition(".")
+        return f"{source}: key '{key}': a file nests its settings: '{first}:', and on the next line '  {rest}: ...'"
+    if "not in" in str(error):
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
         return f"{source}: unknown key '{key}'; the nearest is '{near[0]}'"
     return f"{source}: {key}: {str(error).splitlines()[0]}"

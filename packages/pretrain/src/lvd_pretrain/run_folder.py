@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,6 +13,7 @@ import yaml
 
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.plain_yaml import read_settings
 
 # What may change between start and resume; data and global batch are checked by what they are, not by their words.
 FREE = (
@@ -31,7 +33,8 @@ FREE = (
 )
 FREE_SECTIONS = ("data.paths.", "monitor.", "knn.")
 
-
+OUTPUTS = ("metrics.jsonl", "checkpoints", "models", "model")  # beside config.yaml
+MARKS = {"preset", "data", "optim"}  # keys by which a run's config.yaml is known
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what file systems without locks answer
 
 
@@ -65,8 +68,9 @@ def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> Non
     """
     path = run / "config.yaml"
     wanted = _flatten(config.to_dict())
+    _require_own(run, started=started)
     if started and path.is_file():
-        found = _flatten(yaml.safe_load(path.read_text()))
+        found = _flatten(read_settings(path))
         for key in sorted(wanted.keys() | found.keys()):
             if key not in FREE and not key.startswith(FREE_SECTIONS) and wanted.get(key) != found.get(key):
                 raise InputError(
@@ -77,6 +81,22 @@ def claim_run_folder(run: Path, config: PretrainConfig, *, started: bool) -> Non
     partial = run / ".config.yaml.partial"
     partial.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
     partial.rename(path)
+
+
+def _require_own(run: Path, *, started: bool) -> None:
+    """Look whether what a run would replace is a run's.
+
+    Raises:
+        InputError: a file or folder of another origin bears the name of one that a run writes.
+    """
+    path = run / "config.yaml"
+    if path.exists() and not read_settings(path).keys() >= MARKS:
+        raise InputError(f"{path} is no run's: give another out=, so that nothing of yours is replaced")
+    foreign = [name for name in OUTPUTS if os.path.lexists(run / name)]
+    if foreign and not started and not path.exists():
+        raise InputError(f"{run} holds {foreign[0]}, but no config.yaml of a run: give another out=")
+    if (run / "model").is_dir() and not (run / "model").is_symlink():
+        raise InputError(f"{run / 'model'} is a folder, and a run would make a link of that name: give another out=")
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
