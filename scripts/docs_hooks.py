@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import posixpath
 import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from errors_in_code import list_errors
+from errors_by_moment import render_errors
 from mkdocs.structure.files import File, Files
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -27,19 +26,6 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         files.append(File.generated(config, page, content=moved))
     files.append(File.generated(config, "reference/errors.md", content=render_errors()))
     return files
-
-
-def render_errors() -> str:
-    """A page of every error line, made with the site: the search of the site finds a line there."""
-    lines = ["# Every error line", ""]
-    lines += ["Read from the code; … is a value. [Troubleshooting](../troubleshooting.md) explains those met most.", ""]
-    for tool in ("curate", "pretrain", "evaluate"):
-        lines += [f"## {tool}", "", "| line | said by |", "| --- | --- |"]
-        for line, module in list_errors(tool):
-            text = html.escape(" ".join(line.split())).replace("|", "&#124;")
-            lines.append(f"| <code>{text}</code> | `{module}` |")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:

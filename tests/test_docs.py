@@ -25,7 +25,9 @@ DOTTED = re.compile(r"(?<![\w/.:@-])([a-z_]+(?:\.[a-z_0-9]+)+)(?![\w/(])")
 
 
 sys.path.insert(0, str(ROOT / "scripts"))
-errors, reference, settings = map(importlib.import_module, ("errors_in_code", "reference_pages", "settings_in_code"))
+errors, moments, reference, settings = map(
+    importlib.import_module, ("errors_in_code", "errors_by_moment", "reference_pages", "settings_in_code")
+)
 SETTINGS = {tool: {setting.key: setting for setting in settings.list_settings(tool)} for tool in settings.TOOLS}
 KEYS_OF = {tool: settings.list_keys(tool) for tool in settings.TOOLS}
 KEYS = set().union(*KEYS_OF.values())
@@ -130,3 +132,31 @@ def test_every_error_line_that_is_explained_is_in_the_code():
     for line in lines:
         pieces = re.compile(".*".join(map(re.escape, line.split("…"))), re.DOTALL)
         assert any(map(pieces.search, texts)), line
+
+
+@pytest.mark.parametrize("tool", settings.TOOLS)
+def test_every_error_line_is_said_at_some_moment(tool):
+    said = {moments.find_moment(tool, module).title for _, module in errors.list_errors(tool)}
+    known = moments.read_moments()[tool]
+    assert said == {moment.title for moment in known}
+    package = ROOT / "packages" / tool / "src" / f"lvd_{tool}"
+    modules = [module for moment in known for module in moment.modules]
+    assert len(modules) == len(set(modules))
+    assert not [
+        module for module in modules if not (package / module).is_dir() and not (package / f"{module}.py").is_file()
+    ]
+
+
+def test_a_module_without_a_moment_says_where_to_write_it():
+    with pytest.raises(LookupError, match=r"errors_by_moment\.yaml"):
+        moments.find_moment("curate", "unheard_of.py")
+
+
+def test_the_page_of_every_error_line_has_each_line_once_and_what_is_explained():
+    page = moments.render_errors()
+    rows = re.findall(r"^\| <code>(.*?)</code> \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) == sum(len(errors.list_errors(tool)) for tool in settings.TOOLS) > 400
+    assert dict(rows)["… is compressed, so no image in it can be read alone; unpack it"].startswith(
+        "tars are read in place"
+    )
+    assert sum(bool(told) for _, told in rows) > 40

@@ -1,4 +1,4 @@
-"""Every line of every code block in the docs, up to the door of the tool it calls: its words are taken, no work done."""
+"""Every line of every code block in the docs, up to the door of its tool: words are taken, no work is done."""
 
 import importlib
 import importlib.util
