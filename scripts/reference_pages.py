@@ -133,7 +133,7 @@ def render_command(path: str, about: str, words: list[Word]) -> list[str]:
     for paragraph in inspect.cleandoc(about).split("\n\n"):
         example = paragraph.startswith("Example: ")
         lines += [f"`{plain(paragraph.removeprefix('Example: '))}`" if example else plain(paragraph), ""]
-    arguments = [word.metavar for word in words if not word.name]
+    arguments = [f"{word.metavar}..." if "|" in word.metavar else word.metavar for word in words if not word.name]
     lines += ["```text", " ".join([path, *(["[OPTIONS]"] if options else []), *arguments]), "```", ""]
     if options:
         lines += ["| option | default | what |", "| --- | --- | --- |"]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lvd_curate.recipes import RetrieveRecipe as RetrieveRecipe
     from lvd_curate.reporting.explain import explain_image as explain_image
 
+__version__ = "0.1.0"
+
 PLACES = {  # of what is imported when it is first asked for: `curate --help` waits for none of it
     "audit": ("audit_dataset",),
     "calibration": ("calibrate_pool",),

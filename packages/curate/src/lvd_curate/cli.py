@@ -8,12 +8,23 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from lvd_curate import __version__
 from lvd_curate.errors import InputError, ShardsFailed
+from lvd_curate.inputs.file_names import show_name, show_text
 
 UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 UNUSABLE_PLACE |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 
 Recipe = TypeVar("Recipe")
+
+
+class PlainFormatter(logging.Formatter):
+    """Lines without a sign that a terminal would obey: they may name files of strangers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, escaped."""
+        return show_text(super().format(record))
+
 
 app = typer.Typer(
     name="curate",
@@ -25,15 +36,34 @@ app = typer.Typer(
 )
 
 
+def show_version(asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        typer.echo(f"lvd-curate {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def configure() -> None:
+def configure(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
     """Send what the stages have to say to stderr."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for library in ("httpx", "httpx2", "faiss", "datasets", "huggingface_hub", "timm"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RECIPE.yaml|KEY=VALUE", help="A recipe, and settings that override it.", show_default=False
+    ),
+]
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A folder that build-lvd wrote.", show_default=False)]
 Pool = Annotated[list[str] | None, typer.Option(metavar="[NAME=]PATH", help="Uncurated images; repeatable.")]
 Seeds = Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A curated set; repeatable.")]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="A set to stay clear of; repeatable.")]
@@ -42,7 +72,7 @@ OutFile = Annotated[
 ]
 
 
-@app.command("build-lvd")
+@app.command("build-lvd", short_help="Build a curated dataset: every step, in order.")
 def build_lvd_command(
     words: Words = None,
     pool: Pool = None,
@@ -65,7 +95,7 @@ def build_lvd_command(
     typer.echo(f"{out}: {'built' if built else 'is there already, made from the same inputs and recipe'}")
 
 
-@app.command("plan")
+@app.command("plan", short_help="Say what build-lvd will need, before it runs.")
 def plan_command(
     words: Words = None,
     pool: Pool = None,
@@ -92,7 +122,7 @@ def plan_command(
     typer.echo(show_plan(plan_build(config, out.with_name(out.name + ".work"), sample)))
 
 
-@app.command("calibrate")
+@app.command("calibrate", short_help="Choose the threshold for copies on your own images.")
 def calibrate_command(
     words: Words = None,
     pool: Pool = None,
@@ -111,7 +141,7 @@ def calibrate_command(
     typer.echo(describe(calibrate_pool(config, out, sample), config))
 
 
-@app.command("embed")
+@app.command("embed", short_help="Write a unit vector of each image.")
 def embed_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
     """Embed images: write id, source, path and a unit vector of each."""
     from lvd_curate.recipes import EmbedRecipe
@@ -122,7 +152,7 @@ def embed_command(words: Words = None, pool: Pool = None, out: OutFile = ...) ->
     typer.echo(f"{out}: {len(embed(config, out)):,} images")
 
 
-@app.command("dedup")
+@app.command("dedup", short_help="Find copies, and who stands for each group.")
 def dedup_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
     """Find copies: write which files are copies of which, and who stands for each group.
 
@@ -139,7 +169,7 @@ def dedup_command(words: Words = None, pool: Pool = None, out: OutFile = ...) ->
     typer.echo(f"{out}: {len(rows):,} files, {len(groups):,} groups, {copies:,} near-duplicates")
 
 
-@app.command("retrieve")
+@app.command("retrieve", short_help="Find what is like the seeds.")
 def retrieve_command(
     words: Words = None,
     pool: Pool = None,
@@ -156,7 +186,7 @@ def retrieve_command(
     typer.echo(f"{out}: {len(rows):,} picks of {rows['id'].n_unique():,} images")
 
 
-@app.command("balance")
+@app.command("balance", short_help="Choose images evenly over concepts.")
 def balance_command(words: Words = None, pool: Pool = None, out: OutFile = ...) -> None:  # type: ignore[assignment]
     """Rebalance: choose rebalance.target_size images evenly over concepts (hierarchical k-means)."""
     from lvd_curate.recipes import BalanceRecipe
@@ -168,9 +198,11 @@ def balance_command(words: Words = None, pool: Pool = None, out: OutFile = ...) 
     typer.echo(f"{out}: {int(rows['kept'].sum()):,} of {len(rows):,} images kept")
 
 
-@app.command("audit")
+@app.command("audit", short_help="Say whether benchmarks are in a dataset.")
 def audit_command(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A folder that build-lvd wrote, or any images.", show_default=False)
+    ],
     words: Words = None,
     against: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PATH", help="A set to look for; repeatable.")
@@ -195,19 +227,22 @@ def audit_command(
         typer.echo(f"{name}: {found:,} of {images:,} images have a copy in {dataset} ({share:.2f} %)")
 
 
-@app.command("explain")
+@app.command("explain", short_help="Say why an image is in the dataset, or why not.")
 def explain_command(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET")],
-    image: Annotated[str, typer.Argument(metavar="ID_OR_PATH")],
+    dataset: Dataset,
+    image: Annotated[
+        str,
+        typer.Argument(metavar="ID_OR_PATH", help="An image: its path in its set, or its id.", show_default=False),
+    ],
 ) -> None:
     """Tell the story of one image: why it is in the dataset, or why not."""
     from lvd_curate.reporting.explain import explain_image
 
-    typer.echo(explain_image(dataset, image))
+    typer.echo(show_text(explain_image(dataset, image)))
 
 
 @app.command("report")
-def report_command(dataset: Annotated[Path, typer.Argument(metavar="DATASET")]) -> None:
+def report_command(dataset: Dataset) -> None:
     """Write DATASET/report.html anew."""
     from lvd_curate.reporting.report import write_report
 
@@ -215,9 +250,9 @@ def report_command(dataset: Annotated[Path, typer.Argument(metavar="DATASET")]) 
     typer.echo(str(dataset / "report.html"))
 
 
-@app.command("sample-corpus")
+@app.command("sample-corpus", short_help="Render a world of images to try everything on.")
 def sample_corpus_command(
-    out: Annotated[Path, typer.Argument(metavar="OUT")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.", show_default=False)],
     images: Annotated[int, typer.Option(min=1, help="Images in the pool.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="Of the whole world: equal seeds give equal bytes.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
@@ -282,6 +317,6 @@ def main() -> None:
 
 
 def fail(message: str) -> None:
-    """Say why and leave."""
-    typer.echo(f"curate: error: {message}", err=True)
+    """Say why, in one line, and leave."""
+    typer.echo(f"curate: error: {show_name(message)}", err=True)
     raise SystemExit(2)

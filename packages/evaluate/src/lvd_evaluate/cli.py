@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lvd_evaluate import __version__
 from lvd_evaluate.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +27,23 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Measure frozen vision features with the protocols of DINOv2, beside a baseline.",
 )
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and end."""
+    if asked:
+        typer.echo(f"lvd-evaluate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Take the words that stand before a command."""
+
 
 CKPT = "The model under test: a run or model folder, a file of Meta's, or any SPEC."
 DATA = "Labelled images: a folder or hub id with both splits, or one value per split."
@@ -43,8 +62,8 @@ Out = Annotated[
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RECIPE.yaml] [key=value ...]",
-        help="Settings; each stands in lvd_evaluate/config/.",
+        metavar="RECIPE.yaml|KEY=VALUE",
+        help="A recipe, and settings that override it.",
         show_default=False,
     ),
 ]
@@ -88,7 +107,7 @@ PROBES = {  # command: what it does and an example
         "evaluate video --ckpt runs/tiny --data clips",
     ),
     "robustness": (
-        "The head chosen on one test set, read on others: shifted, restricted in classes, corrupted.",
+        "How a head chosen on one test set fares on others: shifted, restricted in classes, corrupted.",
         "evaluate robustness --ckpt runs/tiny --data corpus --data sketches=PATH",
     ),
 }
@@ -112,10 +131,14 @@ def _probe_command(probe: str) -> Callable[..., None]:
 
 
 for _probe, (_about, _example) in PROBES.items():
-    app.command(_probe.replace("_", "-"), help=f"{_about}\n\nExample: {_example}")(_probe_command(_probe))
+    app.command(
+        _probe.replace("_", "-"),
+        help=f"{_about}\n\nExample: {_example}",
+        short_help=re.split("[,:.]", _about)[0] + ".",
+    )(_probe_command(_probe))
 
 
-@app.command()
+@app.command(short_help="Several models, tasks and probes: one report.")
 def benchmark(
     words: Words = None,
     ckpt: Annotated[str | None, typer.Option(metavar="SPEC", help=f"{CKPT} Default: the recipe's.")] = None,
@@ -157,11 +180,9 @@ def benchmark(
     _run(ckpt, [] if baseline == ["none"] else baseline, assignments, out)
 
 
-@app.command()
+@app.command(short_help="Draw what a model sees.")
 def visualize(
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE ... [key=value ...]", help="Image files.", show_default=False)
-    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|KEY=VALUE", help="Image files.", show_default=False)],
     ckpt: Annotated[str, typer.Option(metavar="SPEC", help=CKPT)],
     baseline: Baseline = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Receives pictures/; its report shows them.")] = DEFAULT_OUT,
@@ -179,9 +200,9 @@ def visualize(
         typer.echo(picture)
 
 
-@app.command()
+@app.command(short_help="Read every row of a data set once; say what is wrong.")
 def validate(
-    data: Annotated[list[str], typer.Argument(metavar="DATA ... [key=value ...]", help="Values of --data.")],
+    data: Annotated[list[str], typer.Argument(metavar="DATA|KEY=VALUE", help="Values of --data.")],
     kind: Annotated[
         str, typer.Option(help="What probes would read: classification, segmentation, depth, retrieval or video.")
     ] = "classification",
@@ -200,10 +221,10 @@ def validate(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(short_help="List the paper's data sets, or print their recipe.")
 def tasks(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME ...]", help="Print these as a benchmark recipe.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Print these as a benchmark recipe.")
     ] = None,
 ) -> None:
     """List the data sets of the paper, or print a recipe that measures on some of them as it did.
@@ -215,7 +236,7 @@ def tasks(
     typer.echo(recipe_of(names) if names else list_definitions())
 
 
-@app.command()
+@app.command(short_help="Print the tables again and write the report.")
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder that holds results.jsonl.", show_default=False)

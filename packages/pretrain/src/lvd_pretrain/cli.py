@@ -42,7 +42,7 @@ def pretrain(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RECIPE] [key=value ...]",
+            metavar="RECIPE|KEY=VALUE",
             help="A recipe, by path or name, and settings that override it.",
             show_default=False,
         ),
