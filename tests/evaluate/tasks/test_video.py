@@ -104,7 +104,7 @@ def test_encoded_videos_without_a_decoder_name_the_one_to_install(tmp_path, monk
     for split in ("train", "test"):
         (tmp_path / split / "run").mkdir(parents=True)
         (tmp_path / split / "run" / "clip.mp4").write_bytes(b"video")
-    with pytest.raises(InputError, match="pip install av"):
+    with pytest.raises(InputError, match=r"lvd-evaluate\[video\]"):
         load_video_task([str(tmp_path)], DataConfig(), 2)
 
 

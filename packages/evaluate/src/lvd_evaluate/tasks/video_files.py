@@ -18,7 +18,7 @@ def require_decoder() -> None:
         import av  # noqa: F401
     except ImportError:
         raise InputError(
-            "encoded videos need PyAV to be read: pip install av (or give clips as lists or folders of images)"
+            "encoded videos need the extra lvd-evaluate[video]; or give clips as lists or folders of images"
         ) from None
 
 
