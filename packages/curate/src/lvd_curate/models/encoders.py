@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,10 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
         raise
     except ImportError as error:
         raise InputError(f"encoder {spec!r} needs the extra lvd-curate[encoders]: {error}") from error
+    except UnpicklingError as error:
+        raise InputError(
+            f"encoder {spec!r}: its weights are a pickle of more than tensors, which may run any code; give safetensors"
+        ) from error
     except Exception as error:  # five libraries, each with its own errors for a missing or foreign checkpoint
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"encoder {spec!r} cannot be read ({first}); give {WAYS}") from error
@@ -115,9 +120,10 @@ def load_transformers(name: str, device: torch.device) -> Encoder:
     transformers.utils.logging.disable_progress_bar()
     if not Path(name).is_dir():
         prefer_cache_if_unreachable()
-    processor = transformers.AutoImageProcessor.from_pretrained(name)
+    careful: dict[str, Any] = {"trust_remote_code": False, "local_files_only": Path(name).is_dir()}  # and never ask
+    processor = transformers.AutoImageProcessor.from_pretrained(name, **careful)
     model, found = transformers.AutoModel.from_pretrained(
-        name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+        name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **careful
     )
     has_cls = any(parameter.endswith("cls_token") for parameter, _ in model.named_parameters())
     settle_missing(name, model, found, UNUSED if has_cls else UNUSED[1:])

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
+OUTSIDE = "session.model_external_initializers_file_folder_path"  # where weights in other files would be looked for
+
+
 class Packaged(NamedTuple):
     """A model file that some Python distribution carries. Its code is never imported."""
 
@@ -54,6 +57,7 @@ def open_session(name: str, model: bytes, device: str) -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
+    options.add_session_config_entry(OUTSIDE, "/nonexistent")  # one file is the whole model: all of it is fingerprinted
     options.log_severity_level = 3  # errors: it warns about the age of these graphs
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[cuda, cpu] if on_gpu else [cpu])

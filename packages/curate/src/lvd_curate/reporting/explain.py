@@ -12,7 +12,7 @@ from lvd_curate.inputs.file_names import show_name
 from lvd_curate.reporting.card import describe
 from lvd_curate.reporting.counts import FUNNEL
 from lvd_curate.reporting.lookup import LISTED, Facts, find_files, gather_facts, suggest
-from lvd_curate.reporting.story import name_images, open_lineage, open_story
+from lvd_curate.reporting.story import name_damage, name_images, open_lineage, open_story
 
 SHORT = 16  # digits of an id
 
@@ -23,6 +23,12 @@ def explain_image(dataset: Path, name: str) -> str:
     `name` is an id, or six or more of its first digits; or a path as lineage.parquet has it, or its end, or a longer
     path that ends in it. Raises InputError for a folder that is no dataset and for a name that fits nothing.
     """
+    with name_damage(dataset):
+        return tell_image(dataset, name)
+
+
+def tell_image(dataset: Path, name: str) -> str:
+    """Look an image up and tell its story."""
     lineage, story = open_lineage(dataset), open_story(dataset)
     files = find_files(lineage, name)
     if files.is_empty():

@@ -1,6 +1,9 @@
 """Filling in the templates: nothing that comes from data may become markup."""
 
+import base64
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,24 @@ def render(template: str, view: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": "{:,}".format, "script": script_json}
+    environment.filters |= {"number": "{:,}".format, "script": script_json, "digest": digest}
+    environment.filters |= {"text": plain_text, "code": plain_code}
     return environment.get_template(template).render(view)
+
+
+def plain_text(value: object) -> str:
+    """Return text that Markdown shows as it is, in a table, too: no mark-up, no link, no HTML."""
+    return re.sub(r"[&<>|`*\[\]]", lambda found: f"&#{ord(found[0])};", show_name(str(value)))
+
+
+def plain_code(value: object) -> str:
+    """Return text that may stand between backticks."""
+    return show_name(str(value)).replace("`", "'")
+
+
+def digest(text: str) -> str:
+    """Return what tells a browser which script of a page may run: that of this text alone."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def script_json(value: object) -> Markup:

@@ -16,7 +16,7 @@ from lvd_curate.reporting.charts import draw_balance, draw_curves, draw_scores, 
 from lvd_curate.reporting.counts import count_sizes
 from lvd_curate.reporting.galleries import gather_pictures, list_shown
 from lvd_curate.reporting.pages import write_page
-from lvd_curate.reporting.story import Story, name_images, open_lineage, open_story
+from lvd_curate.reporting.story import Story, name_damage, name_images, open_lineage, open_story
 
 LISTED = 2000  # rows of the lineage that can be searched in the page
 ID_DIGITS = 16  # of an id that the page shows; `curate explain` takes it
@@ -25,13 +25,18 @@ DUPLICATE = pl.col("id") != pl.col("representative")
 
 def write_report(folder: Path) -> None:
     """Write report.html into a dataset's folder; InputError when it is none."""
+    with name_damage(folder):
+        write_page("report.html.j2", gather_view(folder), folder / "report.html")
+
+
+def gather_view(folder: Path) -> dict[str, Any]:
+    """Return all that the page shows."""
     view, story, lineage = describe(folder), open_story(folder), open_lineage(folder)
     pictures = gather_pictures(story)
     shown = list_shown(pictures)
     view |= {"pictures": pictures, "previews": load_previews(story, shown), "names": load_names(lineage, shown)}
     view |= {"charts": draw_charts(story, lineage)}
-    view |= {"failed": list_failed(lineage), "listed": list_lineage(lineage)}
-    write_page("report.html.j2", view, folder / "report.html")
+    return view | {"failed": list_failed(lineage), "listed": list_lineage(lineage)}
 
 
 def draw_charts(story: Story, lineage: pl.LazyFrame) -> dict[str, Any]:

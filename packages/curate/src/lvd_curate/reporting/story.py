@@ -5,15 +5,18 @@ images, and a reader wants to see fifty of them.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
+from jinja2 import TemplateError
 
 from lvd_curate.columns import LINEAGE, MODERATED, PICKS
 from lvd_curate.engine.artifacts import write_table
 from lvd_curate.errors import InputError
+from lvd_curate.inputs.file_names import show_name
 from lvd_curate.inputs.images import UnusableImage, encode_preview
 from lvd_curate.inputs.locations import read_bytes
 from lvd_curate.models.blurring import blur_faces
@@ -53,6 +56,18 @@ class Story(NamedTuple):
     curves: pl.LazyFrame
     balanced: pl.LazyFrame
     previews: pl.LazyFrame
+
+
+@contextmanager
+def name_damage(folder: Path) -> Iterator[None]:
+    """Turn what a dataset makes its reader raise, cut short or written by strangers, into an InputError."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, LookupError, TypeError, AttributeError, ValueError, TemplateError) as error:
+        if isinstance(error, InputError):
+            raise
+        first = show_name((str(error).splitlines() or [""])[0])
+        raise InputError(f"{folder} is damaged, or of another version ({type(error).__name__}: {first})") from error
 
 
 def open_story(folder: Path) -> Story:
