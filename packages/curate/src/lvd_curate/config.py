@@ -5,6 +5,7 @@ are `null` here where they must shrink with a small pool; the stage that scales 
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 Schema = TypeVar("Schema")
+LOGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]*@", re.IGNORECASE)  # https://user:password@host
 MAX_SEED = 2**31 - 16  # faiss takes 31 bits, and every level of a hierarchy the next seed
 
 
@@ -238,7 +240,9 @@ def build_config(
         if recipe is not None:
             merged = OmegaConf.merge(merged, read_recipe(recipe))
         words = OmegaConf.from_dotlist(list(overrides))
-        built = OmegaConf.to_object(OmegaConf.merge(merged, OmegaConf.create(dict(given or {})), words))
+        merged = OmegaConf.merge(merged, OmegaConf.create(dict(given or {})), words)
+        require_plain(OmegaConf.to_container(merged))
+        built = OmegaConf.to_object(merged)
     except ConfigKeyError as error:
         known = list_keys(schema)
         nearest = difflib.get_close_matches(str(error.full_key), known, n=1, cutoff=0.0)[0]
@@ -248,6 +252,20 @@ def build_config(
         raise InputError(f"{getattr(error, 'full_key', None) or recipe or 'key=value words'}: {first}") from None
     assert isinstance(built, schema)
     return built
+
+
+def require_plain(value: object, knob: str = "") -> None:
+    """Raise InputError for what would be saved beside the dataset, and published with it, though it may be secret."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            require_plain(name, knob)
+            require_plain(inner, f"{knob}.{name}" if knob else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            require_plain(inner, knob)
+    elif isinstance(value, str):
+        require("${" not in value, f"{knob}: ${{...}} is not filled in, it could name a secret; write the value")
+        require(LOGIN.search(value) is None, f"{knob}: a URL with a login in it would be saved; leave it out")
 
 
 def read_recipe(recipe: Path) -> "DictConfig":
