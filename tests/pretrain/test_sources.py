@@ -96,3 +96,13 @@ def test_hub_that_cannot_be_reached_is_one_clear_error(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"nobody/nothing.*cannot be opened"):
         open_images(DataConfig(path="nobody/nothing"))
+
+
+def test_tables_open_where_the_cache_cannot_be_written(table, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "file" / "cache"))  # nobody can make it
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    table.to_parquet(tmp_path / "set/data/train-00000-of-00001.parquet")
+    assert len(open_images(DataConfig(path=str(tmp_path / "set")))) == 24
+    assert len(open_images(DataConfig(path=str(tmp_path / "set/data/train-00000-of-00001.parquet")))) == 24
+    assert capsys.readouterr().err.count("cannot be written: tables are cached in") == 1

@@ -228,3 +228,11 @@ def test_one_set_is_train_and_test_for_leave_one_out(corpus):
     assert len(task.train) == 20
     with pytest.raises(InputError, match="takes one set of images"):
         load_one_set([f"train={corpus / 'train'}", f"test={corpus / 'test'}"], DataConfig())
+
+
+def test_tables_open_where_the_cache_cannot_be_written(corpus, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "file" / "cache"))  # nobody can make it
+    caplog.set_level("INFO")
+    assert len(load_task([str(corpus)], DataConfig()).train) > 0
+    assert caplog.text.count("cannot be written: tables are cached in") == 1

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import bisect
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +22,7 @@ from numpy.typing import NDArray
 
 from lvd_pretrain.config import DataConfig
 from lvd_pretrain.errors import InputError
+from lvd_pretrain.hub import prefer_cache_if_unreachable
 from lvd_pretrain.tars import expand_braces, open_tars
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -184,14 +190,31 @@ def fingerprint_files(root: Path, files: list[Path]) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:16]
 
 
-def _cache_folder(folder: Path) -> str:
-    """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
+def _cache_root() -> Path:
+    """The library's cache or, where a read-only home forbids it, a folder that goes with this process."""
     import datasets
 
+    root = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except OSError:
+        return _passing_cache(root)
+    return root
+
+
+@functools.cache
+def _passing_cache(root: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="lvd-datasets-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    print(f"{root} cannot be written: tables are cached in {folder} until the end; HF_HOME chooses", file=sys.stderr)
+    return folder
+
+
+def _cache_folder(folder: Path) -> str:
+    """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
     state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(walk_files(folder))]
-    return str(
-        Path(datasets.config.HF_DATASETS_CACHE, f"lvd-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}")
-    )
+    return str(_cache_root() / f"lvd-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}")
 
 
 def open_labelled(config: DataConfig, label: str) -> tuple[TableSource, NDArray[np.int64]]:
@@ -224,12 +247,15 @@ def _load_table(config: DataConfig, folder: Path | None, parquet: Path | None, s
     datasets.disable_progress_bars()
     try:
         if parquet is not None:
-            table = datasets.load_dataset("parquet", data_files={config.split: str(parquet)}, split=config.split)
+            files = {config.split: str(parquet)}
+            table = datasets.load_dataset("parquet", data_files=files, split=config.split, cache_dir=str(_cache_root()))
         elif folder is not None and ((folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()):
             saved = datasets.load_from_disk(str(folder))
             table = saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
         else:
-            cache = _cache_folder(folder) if folder is not None else None
+            if folder is None:
+                prefer_cache_if_unreachable()
+            cache = _cache_folder(folder) if folder is not None else str(_cache_root())
             table = datasets.load_dataset(config.path, split=config.split, cache_dir=cache)
     except Exception as error:  # the library raises a dozen kinds for a bad folder, a lost network, an unknown split
         reason = " ".join(str(error).split())[:300]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import logging
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,14 +125,18 @@ def load_splits(source: str) -> dict[str, Any]:
         prefer_cache_if_unreachable()
     if not logger.isEnabledFor(logging.DEBUG):
         datasets.disable_progress_bars()
+    cache = str(_cache_root())
     try:
         if path.is_file():
-            return {"all": datasets.load_dataset("parquet", data_files=str(path), split="train")}
+            return {"all": datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=cache)}
         if path.is_dir() and _is_image_folder(path):
-            return {"all": datasets.load_dataset("imagefolder", data_dir=str(path), split="train", drop_labels=False)}
+            table = datasets.load_dataset(
+                "imagefolder", data_dir=str(path), split="train", drop_labels=False, cache_dir=cache
+            )
+            return {"all": table}
         if path.is_dir():
             return dict(datasets.load_dataset(str(path), cache_dir=_cache_folder(path)))
-        return dict(datasets.load_dataset(source))
+        return dict(datasets.load_dataset(source, cache_dir=cache))
     except ConnectionError as error:
         raise InputError(
             f"{source}: no such file or folder here, and the hub cannot be reached to look there"
@@ -138,13 +146,32 @@ def load_splits(source: str) -> dict[str, Any]:
         raise InputError(f"{source}: not readable as a dataset ({type(error).__name__}: {reason})") from error
 
 
-def _cache_folder(folder: Path) -> str:
-    """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
+def _cache_root() -> Path:
+    """The library's cache or, where a read-only home forbids it, a folder that goes with this process."""
     import datasets
 
+    root = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except OSError:
+        return _passing_cache(root)
+    return root
+
+
+@functools.cache
+def _passing_cache(root: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="lvd-datasets-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logger.info("%s cannot be written: tables are cached in %s until the end; HF_HOME chooses", root, folder)
+    return folder
+
+
+def _cache_folder(folder: Path) -> str:
+    """Where the library may cache a local dataset; its own key is the folder's name and card, not its files."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     state = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return str(Path(datasets.config.HF_DATASETS_CACHE, f"lvd-{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}"))
+    return str(_cache_root() / f"lvd-{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}")
 
 
 def _is_image_folder(path: Path) -> bool:
@@ -171,10 +198,9 @@ def read_cell(cell: dict[str, Any] | None, place: str, *, local: bool) -> bytes:
 
 def _is_cached(path: Path) -> bool:
     """Whether the library itself downloaded this file."""
-    import datasets
     from huggingface_hub import constants
 
-    caches = (constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE)
+    caches = (constants.HF_HUB_CACHE, _cache_root())
     return any(path.resolve().is_relative_to(Path(cache).resolve()) for cache in caches)
 
 
