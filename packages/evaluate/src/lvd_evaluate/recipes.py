@@ -10,6 +10,7 @@ from typing import Any
 
 from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.errors import InputError
+from lvd_evaluate.plain_yaml import read_settings, require_plain
 
 BENCHMARK_KEYS = ("ckpt", "baselines", "tasks")
 TASK_KEYS = ("data", "probes", "settings")
@@ -86,12 +87,16 @@ def _merge(sources: Sequence[tuple[str, Any]]) -> EvaluateConfig:
     merged = OmegaConf.structured(EvaluateConfig)
     for place, given in sources:
         try:
+            if isinstance(given, str):
+                require_plain({given.partition("=")[0]: given.partition("=")[2]}, "settings")
             known = OmegaConf.from_dotlist([given]) if isinstance(given, str) else OmegaConf.create(given)
             merged = OmegaConf.merge(merged, known)
         except YAMLError as error:
             raise InputError(f"{place}: not valid YAML ({' '.join(str(error).split())})") from None
         except OmegaConfBaseException as error:
             raise InputError(f"{place}: {_explain(error)}") from None
+        except (TypeError, RecursionError) as error:
+            raise InputError(f"{place}: no settings ({' '.join(str(error).split())[:200]})") from None
     config = OmegaConf.to_object(merged)
     assert isinstance(config, EvaluateConfig)
     return config
@@ -101,25 +106,18 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
-        InputError: no such file, not YAML, or no mapping.
+        InputError: no such file, not YAML, no mapping, or settings that must not be saved (plain_yaml.py).
     """
-    from yaml import YAMLError, safe_load
-
-    if not path.is_file():
-        raise InputError(f"recipe {path}: no such file; settings are written key=value, for example seed=1")
-    try:
-        given = safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(given, dict):
-        raise InputError(f"{path}: holds no settings; a recipe holds 'key: value' lines, for example 'seed: 1'")
+    given = read_settings(path)
+    require_plain(given, str(path))
     return given
 
 
 def _explain(error: Any) -> str:
     known = list(_known_keys(EvaluateConfig()))
+    if "not in" in str(error) and error.full_key in known:
+        first, _, rest = error.full_key.partition(".")
+        return f"key '{error.full_key}': a file nests its settings: '{first}:', and on the next line '  {rest}: ...'"
     if error.full_key and error.full_key not in known:
         nearest = difflib.get_close_matches(error.full_key, known, n=1, cutoff=0.0)[0]
         return f"unknown key '{error.full_key}'; the nearest is '{nearest}'"

@@ -13,7 +13,7 @@ from lvd_pretrain.errors import UNPRINTABLE, InputError
 
 LIMIT = 1_000_000  # bytes of a file of settings
 VALUES = 100_000  # of one, what aliases stand for counted each time
-LOGIN = re.compile(r"^[a-z][a-z0-9+.-]*://[^/?#\s]*@", re.IGNORECASE)  # https://user:password@host
+LOGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]*@", re.IGNORECASE)  # https://user:password@host
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -64,7 +64,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LIMIT:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes; settings are text of at most {LIMIT:,}")
     try:
-        tree = yaml.load(path.read_bytes(), Loader=PlainLoader)
+        tree = yaml.load(path.read_bytes().decode("utf-8-sig"), Loader=PlainLoader)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
     except RecursionError:
@@ -88,7 +90,7 @@ def require_plain(tree: Any, place: str) -> None:
                 f"{where}: ${{...}} is not filled in, since settings are saved beside the results; "
                 "write the value, or let the shell fill it in: key=$NAME"
             )
-        if LOGIN.match(text):
+        if LOGIN.search(text):
             raise InputError(f"{where}: a URL with a login in it would be saved; leave the part before @ out")
         if UNPRINTABLE.search(text):
             raise InputError(f"{where}: {text!a} holds characters that cannot be printed; rename what it names")

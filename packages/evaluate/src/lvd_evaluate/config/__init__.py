@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lvd_evaluate.config.checks import require_positive
+from lvd_evaluate.config.checks import require_positive, require_sane
 from lvd_evaluate.config.classifiers import (
     FewShotConfig,
     KnnConfig,
@@ -66,6 +66,7 @@ class EvaluateConfig:
         if self.seed < 0:
             raise InputError(f"seed={self.seed}: 0 or more")
         require_positive("bootstrap", self.bootstrap)
+        require_sane("", self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for YAML or JSON."""

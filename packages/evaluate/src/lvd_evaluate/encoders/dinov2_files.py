@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from lvd_evaluate.encoders.frozen import FrozenEncoder, loading
 from lvd_evaluate.encoders.vision_towers import timm_reader
+from lvd_evaluate.encoders.weight_files import read_tensors
 from lvd_evaluate.errors import InputError
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in Meta's evaluation
 IMAGE_SIZE = 224  # pixels, as there; the files say 518, the size of the last stage of training
 HEAD_WIDTH = 64  # of every released model; no tensor tells the number of heads
@@ -104,7 +104,7 @@ def load_dinov2_file(
     Raises:
         InputError: no such file, more than tensors in it, or no DINOv2 vision transformer of exactly known shape.
     """
-    found = _read_tensors(spec, Path(file))
+    found = read_tensors(spec, Path(file))
     state, ignored = _name_as_timm(spec, found)
     shape = _read_shape(spec, state)
     with torch.device("meta"):
@@ -144,32 +144,6 @@ def _draw_weights(shape: Shape, seed: int) -> HubVisionTransformer:
     return module
 
 
-def _read_tensors(spec: str, path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"{spec}: no such file {path}")
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{spec}: a file of weights ends with {', '.join(SUFFIXES)}")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        with loading(spec):
-            return load_file(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's own advice, to unpickle it all the same, must not be passed on
-        raise InputError(
-            f"{spec}: is damaged or holds more than tensors ({type(error).__name__}); it is not unpickled, because "
-            "that would run whatever code it carries: save its state dict alone"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("teacher"), dict):
-        content = content["teacher"]
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
-        raise InputError(f"{spec}: holds no state dict of tensors, nor one under 'teacher'")
-    return content
-
-
 def _name_as_timm(spec: str, found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Float32 tensors under the names of HubVisionTransformer, and the names of those that it has no use for."""
     state: dict[str, Tensor] = {}
@@ -203,7 +177,7 @@ def _read_shape(spec: str, state: Mapping[str, Tensor]) -> Shape:
             f"{spec}: position embedding {tuple(positions.shape)}, patch embedding {tuple(patches.shape)}: not a "
             f"class token and a square grid at a width of whole heads of {HEAD_WIDTH}"
         )
-    numbers = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
+    numbers = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d{1,4})\.", name))}
     if numbers != set(range(len(numbers))):
         raise InputError(f"{spec}: {len(numbers)} blocks that are not numbered from 0 on")
     return Shape(

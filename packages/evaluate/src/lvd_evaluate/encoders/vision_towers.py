@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lvd_evaluate.contracts import Tokens
 from lvd_evaluate.encoders.frozen import FrozenEncoder, ReadTokens, loading
+from lvd_evaluate.encoders.weight_files import require_stored
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.hub import prefer_cache_if_unreachable
 
@@ -25,9 +26,9 @@ def load_timm(spec: str, rest: str, *, image_size: int | None, device: torch.dev
     import timm
 
     name, _, file = (rest, "", "") if rest.startswith("hf-hub:") else rest.partition("/")
-    if file and not Path(file).is_file():
-        raise InputError(f"{spec}: no such file {file}")
-    if not file:
+    if file:
+        require_stored(spec, Path(file))
+    else:
         prefer_cache_if_unreachable()
     with loading(spec):
         module = _create_timm(name, {"file": file} if file else None)
@@ -78,7 +79,9 @@ def load_open_clip(spec: str, rest: str, *, image_size: int | None, device: torc
     name, _, source = rest.partition("/")
     if not source:
         raise InputError(f"{spec}: give open_clip:NAME/TAG or open_clip:NAME/FILE")
-    if not Path(source).is_file():
+    if Path(source).is_file():
+        require_stored(spec, Path(source))
+    else:
         prefer_cache_if_unreachable()
     create = lambda size: open_clip.create_model(name, pretrained=source, force_image_size=size).visual  # noqa: E731
     with loading(spec):

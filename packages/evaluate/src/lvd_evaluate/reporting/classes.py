@@ -43,6 +43,8 @@ def confusions(table: Table, folder: Path) -> list[Confusions]:
             if name not in arrays:
                 continue
             labels, predictions = arrays["label"], arrays[name]
+        if labels.shape != predictions.shape or labels.ndim != 1 or min(labels.min(), predictions.min()) < -1:
+            raise ValueError(f"{path.name}: labels and predictions do not fit one another")
         names = class_names(row, folder, max(row.n_classes, int(max(labels.max(), predictions.max())) + 1))
         pairs = confusion_pairs(labels, predictions, names, SHOWN)
         found += [Confusions(column, pairs)] if pairs else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lvd_evaluate.errors import printable
 from lvd_evaluate.reporting.tables import Column, Table, number, probe_title
 from lvd_evaluate.scoring.results import Row
 
@@ -125,7 +126,7 @@ def _high(row: Row) -> float:
 
 def _short(name: str) -> str:
     """A name that leaves room for bars; dollar signs stay what they are instead of starting a formula."""
-    name = " ".join(name.split()).replace("$", r"\$")
+    name = printable(" ".join(name.split())).replace("$", r"\$")
     return name if len(name) <= NAME_LIMIT else f"{name[: NAME_LIMIT // 2]}...{name[-NAME_LIMIT // 2 :]}"
 
 

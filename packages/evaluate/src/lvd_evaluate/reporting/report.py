@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 from lvd_evaluate.publish import publish_bytes
 from lvd_evaluate.reporting.classes import class_differences, confusions
@@ -22,6 +25,8 @@ from lvd_evaluate.reporting.tables import (
 from lvd_evaluate.scoring.results import Row, setting_name
 
 __all__ = ["markdown_tables", "write_report"]
+Found = TypeVar("Found")
+logger = logging.getLogger(__name__)
 
 
 def write_report(rows: Sequence[Row], folder: Path) -> Path:
@@ -44,7 +49,7 @@ def write_report(rows: Sequence[Row], folder: Path) -> Path:
     pictures = album.open(find_pictures(folder / "pictures"))
     page = environment.get_template("report.html.j2").render(sections=sections, pictures=pictures, number=number)
     publish_bytes(folder / "report.md", (_markdown(rows) + "\n").encode())
-    publish_bytes(folder / "report.html", page.encode())
+    publish_bytes(folder / "report.html", page.encode(errors="backslashreplace"))
     return folder / "report.html"
 
 
@@ -85,9 +90,9 @@ def _section(table: Table, rows: Sequence[Row], folder: Path, album: PictureAlbu
                 "title": f"{found.column.title}: {table.name(table.ours)} minus {found.baseline}",
                 "figure": draw_class_differences(found.classes, found.differences, "difference in percent"),
             }
-            for found in class_differences(table, folder)
+            for found in _if_readable(class_differences, table, folder)
         ],
-        "confusions": confusions(table, folder),
+        "confusions": _if_readable(confusions, table, folder),
         "reasons": _reasons(table),
         "models": _models(measured),
         "details": [{"row": row, "setting": setting_name(row.setting), "value": value_cell(row)} for row in measured],
@@ -96,6 +101,15 @@ def _section(table: Table, rows: Sequence[Row], folder: Path, album: PictureAlbu
             for row in {row.run: row for row in measured}.values()
         ],
     }
+
+
+def _if_readable(read: Callable[[Table, Path], list[Found]], table: Table, folder: Path) -> list[Found]:
+    """What predictions/ says of single classes; nothing where a file of it is damaged."""
+    try:
+        return read(table, folder)
+    except (BadZipFile, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, zlib.error) as error:
+        logger.warning("%s: not readable (%s): single classes are left out", folder / "predictions", error)
+        return []
 
 
 def _reasons(table: Table) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvd_evaluate.errors import printable
 from lvd_evaluate.scoring.results import Row, asked_settings
 
 PROBES = {  # in the order of columns; what each is called and the metric shown when its rows do not single one out
@@ -170,13 +171,16 @@ def markdown_tables(rows: Sequence[Row]) -> str:
         header, lines = table_cells(table)
         body = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
         grid = "\n".join("| " + " | ".join(markdown_text(cell) for cell in line) + " |" for line in body)
-        parts.append(f"{markdown_text(table.task)}: {table.facts}, protocol {table.protocol}{table.legend}\n\n{grid}")
+        about = f"{table.task}: {table.facts}, protocol {table.protocol}{table.legend}"
+        parts.append(f"{markdown_text(about)}\n\n{grid}")
     return "\n\n".join(parts)
 
 
 def markdown_text(text: str) -> str:
-    """Text that means itself inside a Markdown table."""
-    for mark, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("\n", " ")):
+    """Text that means itself inside a Markdown table and on a terminal: no link, no picture, no markup, no code."""
+    marks = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("](", "]\\("), ("][", "]\\["))
+    text = printable(text)
+    for mark, escaped in marks:
         text = text.replace(mark, escaped)
     return text
 

@@ -78,11 +78,11 @@ def load_rows(path: Path) -> list[Row]:
         InputError: a line is no Results v1 object.
     """
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         try:
             rows.append(Row(**json.loads(line)))
         except (TypeError, ValueError) as error:
-            raise InputError(f"{path} line {number}: no {FORMAT} row ({error}); move the file away") from error
+            raise InputError(f"{path} line {number}: no {FORMAT} row ({error}); take the line out") from error
     return rows
 
 
@@ -93,7 +93,7 @@ def save_rows(path: Path, rows: Iterable[Row]) -> None:
         unique.pop(row.key, None)  # else the new row would take the old one's place, and reports show the latest
         unique[row.key] = row
     lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in unique.values()]
-    publish_bytes(path, "".join(lines).encode())
+    publish_bytes(path, "".join(lines).encode(errors="backslashreplace"))  # a JSON escape of what is no Unicode
 
 
 def still_true(earlier: Sequence[Row], fresh: Sequence[Row]) -> list[Row]:

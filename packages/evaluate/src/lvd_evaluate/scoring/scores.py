@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,8 @@ from lvd_evaluate.scoring.statistics import (
     measurement_interval,
     measurement_value,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,20 @@ def save_evidence(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     publish_bytes(path, buffer.getvalue())
+
+
+def has_evidence(path: Path) -> bool:
+    """Whether that file is there, as it was written; a damaged one is named, and counts as none."""
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            if file.testzip() is None:
+                return True
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        pass
+    logger.warning("%s: damaged, measured again", path)
+    return False
 
 
 def load_predictions(path: Path, setting: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
