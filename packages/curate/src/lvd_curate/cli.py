@@ -53,7 +53,7 @@ def configure(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for library in ("httpx", "httpx2", "faiss", "datasets", "huggingface_hub", "timm"):
+    for library in ("httpx", "httpx2", "faiss", "datasets", "huggingface_hub", "matplotlib", "timm"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 

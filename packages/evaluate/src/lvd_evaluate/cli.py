@@ -279,6 +279,7 @@ def main() -> None:
     """Entry point: what the user got wrong is one line and exit code 2, our own mistakes keep their traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("lvd_evaluate").setLevel(logging.INFO)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its cache may go to a temporary folder unsaid
     try:
         app()
     except InputError as error:
