@@ -10,21 +10,12 @@ import typer
 
 from lvd_curate import __version__
 from lvd_curate.errors import InputError, ShardsFailed
-from lvd_curate.inputs.file_names import show_name, show_text
+from lvd_curate.inputs.file_names import PlainFormatter, show_name, show_text
 
 UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 UNUSABLE_PLACE |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 
 Recipe = TypeVar("Recipe")
-
-
-class PlainFormatter(logging.Formatter):
-    """Lines without a sign that a terminal would obey: they may name files of strangers."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, escaped."""
-        return show_text(super().format(record))
-
 
 app = typer.Typer(
     name="curate",
@@ -294,6 +285,7 @@ def name_sets(role: str, given: list[str]) -> dict[str, str]:
             name, path = Path(word).name.removesuffix(".parquet").replace(":", "-"), word
         if not name or not path:
             raise InputError(f"--{role} {word!r}: write NAME=PATH")
+        name = show_name(name)  # it is written into tables, as text
         if name in named:
             raise InputError(f"--{role}: two sets are named {name!r}; give each a name of its own, NAME=PATH")
         named[name] = path

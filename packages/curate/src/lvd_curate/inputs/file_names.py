@@ -1,5 +1,6 @@
 """Files seen from outside: names as text for people, and stamps that tell whether a file is still the same."""
 
+import logging
 import os
 import re
 from stat import S_ISREG
@@ -18,6 +19,14 @@ def show_name(name: bytes | str) -> str:
 def show_text(text: str) -> str:
     """Return text of several lines with everything escaped that a terminal would not show but obey."""
     return "\n".join(map(show_name, text.split("\n")))
+
+
+class PlainFormatter(logging.Formatter):
+    """Lines of a log without a sign that a terminal would obey: they may name files of strangers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, escaped."""
+        return show_text(super().format(record))
 
 
 def escape(text: str) -> str:

@@ -2,7 +2,8 @@
 
 A location is one of these, and of a folder everything counts:
 
-- a folder, searched to the bottom: image files, the images inside `*.tar` (webdataset) and the rows of `*.parquet` and
+- a folder, searched to the bottom (links to files are followed, as caches and subsets are made of them; links to
+  folders are not): image files, the images inside `*.tar` (webdataset) and the rows of `*.parquet` and
   `*.arrow` files that have a column of image bytes. Files of other kinds and tables without images are no input, which
   the log says. Two kinds of folder say more exactly what they hold: a Hugging Face dataset folder is the tables in its
   `data/` alone, one by `save_to_disk` the files its `state.json` names.
@@ -71,6 +72,7 @@ class Finder:
         self.images = frozenset(known_extensions())
         self.taken = Counter[str]()  # files by kind
         self.ignored = Counter[str]()  # files by suffix
+        self.linked = 0  # files of input that are links
         self.foreign: NoImageColumn | None = None  # the first table without images
         self.packed: InputError | None = None  # the first compressed archive
 
@@ -84,7 +86,10 @@ class Finder:
         elif is_pattern(location):
             root = pattern_root(location)
             for file in expand_pattern(location):
-                yield from self.find_in(file.absolute(), root)
+                if file.suffix == ".txt" and not location.endswith(".txt"):  # a list may name any file: it is asked for
+                    self.ignored[".txt"] += 1
+                else:
+                    yield from self.find_in(file.absolute(), root)
         else:
             raise InputError(f"no folder or file at {path}; give {WAYS}")
 
@@ -107,7 +112,8 @@ class Finder:
 
     def find_file(self, file: bytes, relative: bytes) -> Iterator[Entry]:
         """Yield the entries of one file, whose name below its set is `relative`."""
-        suffix, name = os.path.splitext(relative)[1].decode("ascii", "replace").lower(), show_name(relative)
+        suffix, name = show_name(os.path.splitext(relative)[1]).lower(), show_name(relative)
+        self.linked += os.path.islink(file) and self.is_input(suffix)
         if suffix in self.images:
             self.taken["image files"] += 1
             yield Entry(name, file, stamp_file(file))
@@ -152,6 +158,10 @@ class Finder:
         if self.ignored:
             kinds = ", ".join(f"{count:,} {kind or 'without suffix'}" for kind, count in self.ignored.most_common(5))
             logger.info("%s: %s files are no input (%s)", location, f"{self.ignored.total():,}", kinds)
+        if self.linked:
+            logger.info(
+                "%s: %s files are links; what they lead to is read, wherever it lies", location, f"{self.linked:,}"
+            )
         if self.packed:
             logger.warning("%s", self.packed)
 
