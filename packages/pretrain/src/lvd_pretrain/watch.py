@@ -44,21 +44,24 @@ class Watch:
         self.at_ln_k = torch.zeros((), device=device)  # steps in a row
         self.low_rank_since: int | None = None
         self.broken: LateFlag[tuple[dict[str, Tensor], int]] = LateFlag()  # notes: the losses of a step, and the step
-        self.targets: Tensor | Assignment = torch.empty(0)
+        self.entropies = torch.empty(0)  # of the last step's targets
         self.cls = torch.empty(0)
         self.waited, self.since = 0.0, time.monotonic()
 
     @torch.no_grad()
     def observe(self, targets: Tensor | Assignment, cls: Tensor) -> None:
-        """Called by the method each step.
+        """Called by the method each step, while the teacher's weights are those of the targets.
 
         Args:
             targets: teacher assignments of the global crops' cls [2, B, K].
             cls: the student's cls tokens of the global crops [2B, D].
         """
-        self.targets, self.cls = targets, cls.detach()
-        winners = targets.winners() if isinstance(targets, Assignment) else targets.argmax(-1)  # [2, B]
-        self.used[winners.flatten()] = 1
+        self.cls = cls.detach()
+        if isinstance(targets, Assignment):
+            winners, self.entropies = targets.winners_and_entropies()  # [2, B] each
+        else:
+            winners, self.entropies = targets.argmax(-1), -torch.xlogy(targets, targets).sum(-1)
+        self.used.index_fill_(0, winners.flatten(), 1)  # `used[...] = 1` would copy a constant to the GPU
 
     def timed(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The same batches; the time spent waiting for them is counted."""
@@ -151,9 +154,7 @@ class Watch:
     @torch.no_grad()
     def report(self) -> dict[str, float]:
         """Figures since the last report; every rank calls this."""
-        targets = self.targets
-        entropies = targets.entropies() if isinstance(targets, Assignment) else -torch.xlogy(targets, targets).sum(-1)
-        means = torch.stack([entropies.mean(), effective_rank(self.cls)])
+        means = torch.stack([self.entropies.mean(), effective_rank(self.cls)])
         entropy, rank = (all_reduce_sum(means) / world_size()).tolist()
         usage = float(all_reduce_max(self.used).mean())
         now = time.monotonic()
