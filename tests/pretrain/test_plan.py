@@ -23,6 +23,8 @@ def test_more_gpus_share_the_states_and_nothing_else(tiny):
     assert two.sharded - eight.sharded == two.states // 2 - eight.states // 8
     assert eight.sharded > eight.held.activations + eight.held.outside
     assert eight.traffic == pytest.approx(2 * eight.held.student * 7 / 8)
+    inside = 2 * eight.held.student - eight.held.outside  # fp32: gathered whole, the student's half twice
+    assert eight.sharded_traffic == pytest.approx((1.5 * inside + eight.held.outside + eight.held.student) * 7 / 8)
 
 
 def test_time_follows_the_products(tiny):

@@ -61,6 +61,19 @@ class Plan:
         return 2 * self.held.student * (self.world - 1) / self.world
 
     @property
+    def sharded_traffic(self) -> float:
+        """Bytes that a GPU sends in a step under FSDP2: its shards to all others, and gradients to whom they belong.
+
+        Blocks go in the precision of the products, the student's twice (again for the backward pass), the teacher's
+        once; what lies outside of them, and gradients, in float32.
+        """
+        inside = self.held.student + self.held.frozen - self.held.outside
+        passes = (2 * self.held.student + self.held.frozen) / (self.held.student + self.held.frozen)
+        half = HALF / FLOAT32 if self.config.precision == "bf16" else 1.0
+        gathered = half * passes * inside + self.held.outside
+        return (gathered + self.held.student) * (self.world - 1) / self.world
+
+    @property
     def tokens(self) -> int:
         """Of a GPU's step, all crops."""
         large, small = crop_lists(self.config)
@@ -101,10 +114,10 @@ def show_plan(plan: Plan) -> str:
     if plan.world > 1:
         lines += [
             f"memory of a GPU, sharded (FSDP2): {gigabytes(plan.sharded)}",
-            f"a GPU sends {gigabytes(plan.traffic)} of gradients a step, a copy each",
+            f"a GPU sends {gigabytes(plan.traffic)} a step, a copy each; {gigabytes(plan.sharded_traffic)} sharded",
         ]
     lines += [
-        "beside it: the CUDA context, kernels' workspaces and fragments; on a CPU these were 10 to 17 %",
+        "beside it: the CUDA context, kernels' workspaces and fragments; on a CPU these were 9 to 18 %",
         f"disk: {gigabytes(plan.checkpoint)} a checkpoint, {config.save.keep} are kept; "
         f"{gigabytes(held.student)} a model, all are kept",
         "",
