@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lvd_pretrain import vit
 from lvd_pretrain.attention import Run
 from lvd_pretrain.config import ModelConfig
-from lvd_pretrain.vit import Block, VisionTransformer, sample_rows
+from lvd_pretrain.vit import AddRows, Block, VisionTransformer, sample_rows
 
 SHAPE = {"arch": "vit_tiny", "width": 32, "depth": 2, "heads": 2, "patch_size": 8, "layerscale": 0.5}
 
@@ -103,6 +103,18 @@ def test_stochastic_depth_leaves_dropped_samples_alone_and_skips_their_compute()
     untouched = (out == x).all(1).view(8, 4).all(1)
     assert 0 < untouched.sum() <= 4
     assert not block.eval()(x, [Run(8, 4)]).eq(x).any()
+
+
+def test_adding_rows_has_the_gradients_of_index_add_and_keeps_no_update():
+    torch.manual_seed(0)
+    x, update = (torch.randn(count, 3, dtype=torch.float64, requires_grad=True) for count in (7, 4))
+    rows = torch.tensor([5, 0, 3, 6])
+    assert torch.equal(AddRows.apply(x, rows, update), x.index_add(0, rows, update))
+    assert torch.autograd.gradcheck(lambda *leaves: AddRows.apply(leaves[0], rows, leaves[1]), (x, update))
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        AddRows.apply(x, rows, update)
+    assert [tensor.dtype for tensor in kept] == [torch.int64]
 
 
 def test_mean_over_draws_approaches_the_full_branch():

@@ -14,7 +14,7 @@ from lvd_pretrain.bounds import check_bounds
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.presets import DEFAULT_PRESET
 
-FUSED_FROM = 2**24  # logits: 64 MB in float32, of which dense losses hold about six copies
+FUSED_FROM = 2**23  # logits: 32 MB in float32, of which dense losses hold about six copies, and no faster
 # Width, depth, heads of the releases: DINOv2, arXiv 2304.07193, table 17 (which prints 18 for the depth of B).
 ARCHITECTURES = {
     "vit_tiny": (192, 12, 3),  # DeiT's tiny: not in the paper, for small budgets

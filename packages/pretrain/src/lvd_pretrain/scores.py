@@ -40,20 +40,25 @@ def product_precision(device: torch.device, bf16: bool) -> Iterator[None]:
 
 
 class Scores(NamedTuple):
-    """Logits `features @ weight.T`."""
+    """Logits `features @ (scale * weight).T`; prototypes are scaled tile by tile: a copy of 65,536 of them is 64 MB."""
 
     features: Tensor  # float32 [..., B, d]
     weight: Tensor  # float32 [K, d]
+    scale: Tensor | None = None  # float32 [K, 1], 1 without
+
+    def prototypes(self, columns: slice) -> Tensor:
+        """Some prototypes, scaled, [k, d]."""
+        return self.weight[columns] if self.scale is None else self.weight[columns] * self.scale[columns]
 
     def dense(self) -> Tensor:
         """All logits, [..., B, K], their factors never rounded: these are the small problems."""
         with product_precision(self.weight.device, bf16=False):
-            return self.features @ self.weight.T
+            return self.features @ self.prototypes(slice(None)).T
 
     def tile(self, rows: slice, columns: slice) -> Tensor:
         """Some rows' logits of some prototypes, [..., b, k]."""
         with product_precision(self.weight.device, takes_bf16(self.weight.device)):
-            return self.features[..., rows, :] @ self.weight[columns].T
+            return self.features[..., rows, :] @ self.prototypes(columns).T
 
     def sharpened(self, temperature: float) -> Scores:
         """Logits / temperature."""
@@ -84,28 +89,19 @@ class Assignment(NamedTuple):
         """As `Tensor.unflatten`, of the rows."""
         return self._replace(scores=self.scores.unflatten(dim, sizes), rows=self.rows.unflatten(dim, sizes))
 
-    def winners(self) -> Tensor:
-        """The prototype of each row's largest target, int64 [..., B]."""
+    def winners_and_entropies(self) -> tuple[Tensor, Tensor]:
+        """The prototype of each row's largest target, int64 [..., B], and its targets' entropy in nats, [..., B]."""
         best = self.rows.new_full(self.rows.shape, -torch.inf)
-        winners = torch.zeros_like(self.rows, dtype=torch.int64)
-        for rows, columns in self._tiles():
-            value, place = self.tile(rows, columns).max(-1)
+        winners, entropies = torch.zeros_like(self.rows, dtype=torch.int64), torch.zeros_like(self.rows)
+        *views, count = self.rows.shape
+        for rows, columns in tiles(count, len(self.columns), math.prod(views)):
+            tile = self.tile(rows, columns)
+            value, place = tile.max(-1)
             better = value > best[..., rows]
             winners[..., rows] = torch.where(better, place + columns.start, winners[..., rows])
             best[..., rows] = torch.maximum(value, best[..., rows])
-        return winners
-
-    def entropies(self) -> Tensor:
-        """Entropy of each row's targets in nats, [..., B]."""
-        entropies = torch.zeros_like(self.rows)
-        for rows, columns in self._tiles():
-            tile = self.tile(rows, columns)
             entropies[..., rows] -= torch.xlogy(tile, tile).sum(-1)
-        return entropies
-
-    def _tiles(self) -> Iterator[tuple[slice, slice]]:
-        *views, count = self.rows.shape
-        return tiles(count, len(self.columns), math.prod(views))
+        return winners, entropies
 
 
 def tiles(rows: int, columns: int, views: int = 1) -> Iterator[tuple[slice, slice]]:

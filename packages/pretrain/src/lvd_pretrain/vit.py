@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -162,7 +162,23 @@ class Block(nn.Module):
             return x + branch(x, layout)
         rows, kept, scale = sample_rows(layout, self.drop_path, x.device)
         update = (branch(x.index_select(0, rows), kept) * scale).to(x.dtype)
+        return AddRows.apply(x, rows, update)
+
+
+class AddRows(torch.autograd.Function):
+    """`x.index_add(0, rows, update)`, whose own backward pass would keep all of `update` for its shape alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, update: Tensor) -> Tensor:
+        """[T, D], int64 [T'], [T', D] -> [T, D]."""
+        ctx.save_for_backward(rows)
         return x.index_add(0, rows, update)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
+        """The sum's gradient, whole to x and its rows to the update."""
+        (upstream,), (rows,) = gradients, ctx.saved_tensors
+        return upstream, None, upstream.index_select(0, rows)
 
 
 def sample_rows(layout: Layout, rate: float, device: torch.device) -> tuple[Tensor, list[Run], Tensor]:
