@@ -24,7 +24,7 @@ from lvd_evaluate.features import CODE_VERSION
 from lvd_evaluate.measure import Probed, headline_metric, run_probe, settings_of
 from lvd_evaluate.opening import OpenTask, open_task
 from lvd_evaluate.publish import hold_folder, publish_bytes
-from lvd_evaluate.recipes import Assignment
+from lvd_evaluate.recipes import Assignment, require_own_config
 from lvd_evaluate.scoring.results import (
     Row,
     asked_settings,
@@ -34,7 +34,7 @@ from lvd_evaluate.scoring.results import (
     still_true,
     versions,
 )
-from lvd_evaluate.scoring.scores import Score, compare_evidence, save_evidence, score_outcome
+from lvd_evaluate.scoring.scores import Score, compare_evidence, has_evidence, save_evidence, score_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ def run_benchmark(
                 bench.assignment.name or bench.task.name: bench.assignment.config.to_dict() for bench in benches
             }
             written = settings if len(settings) > 1 else next(iter(settings.values()))
+            require_own_config(out / "config.yaml")
             publish_bytes(out / "config.yaml", yaml.safe_dump(written, sort_keys=False).encode())
 
         # ---- model by model, so that one is in memory at a time; each finished probe is saved at once ----------------
@@ -158,7 +159,7 @@ def measure(bench: Bench, encoder: Encoder) -> list[Row]:
 
 def finished_rows(bench: Bench, encoder: Encoder, run: str) -> list[Row]:
     """Rows of that run if it was measured before, under the names that this invocation gives the model and the task."""
-    if not bench.evidence(run).is_file():
+    if not has_evidence(bench.evidence(run)):
         return []
     named: dict[str, Any] = {"model": encoder.name, "spec": encoder.spec, "task": bench.task.name}
     earlier = [replace(row, **named) for row in earlier_rows(bench.out) if row.run == run]

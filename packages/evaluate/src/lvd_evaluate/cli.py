@@ -6,19 +6,23 @@ import errno
 import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lvd_evaluate import __version__
-from lvd_evaluate.errors import InputError
+from lvd_evaluate.errors import InputError, printable
 
 if TYPE_CHECKING:
     from lvd_evaluate.recipes import Assignment
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
+}
 
 app = typer.Typer(
     add_completion=False,
@@ -216,7 +220,7 @@ def validate(
 
     words = [word for word in data if word.startswith("data.")]
     findings = validate_data([word for word in data if word not in words], build_config(None, words).data, kind)
-    typer.echo(tell(findings))
+    _say(tell(findings))
     if not is_usable(findings):
         raise typer.Exit(2)
 
@@ -251,7 +255,7 @@ def report(
         raise InputError(f"{folder}: holds no results.jsonl; run evaluate benchmark with --out {folder} first")
     rows = load_rows(results)
     page = write_report(rows, folder)
-    typer.echo(f"{markdown_tables(rows)}\n\nreport: {page}")
+    _say(f"{markdown_tables(rows)}\n\nreport: {page}")
 
 
 def _split_words(words: list[str] | None) -> tuple[Path | None, list[str]]:
@@ -265,19 +269,50 @@ def _split_words(words: list[str] | None) -> tuple[Path | None, list[str]]:
 def _run(ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assignment], out: Path) -> None:
     from lvd_evaluate import ranks
     from lvd_evaluate.benchmark import run_benchmark
+    from lvd_evaluate.plain_yaml import require_plain
     from lvd_evaluate.reporting.report import markdown_tables, write_report
     from lvd_evaluate.scoring.results import load_rows
 
-    with ranks.together():
+    words = {"--data": [word for assignment in assignments for word in assignment.data], "--out": str(out)}
+    require_plain({"--ckpt": ckpt, "--baseline": list(baselines or [])} | words, "evaluate")
+    with ranks.together(), naming(out):
         rows = run_benchmark(ckpt, baselines, assignments, out)
         if ranks.is_main():
             page = write_report(load_rows(out / "results.jsonl"), out)
-            typer.echo(f"{markdown_tables(rows)}\n\nresults: {out / 'results.jsonl'}\nreport: {page}")
+            _say(f"{markdown_tables(rows)}\n\nresults: {out / 'results.jsonl'}\nreport: {page}")
+
+
+@contextmanager
+def naming(out: Path) -> Iterator[None]:
+    """A write that fails does not say to which file: then it was one below `out`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(out)
+        raise
+
+
+class PlainLines(logging.Formatter):
+    """Messages as lines that a terminal only shows, whatever names of data and models they quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, line by line."""
+        return _show(super().format(record))
+
+
+def _show(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _say(text: str) -> None:
+    typer.echo(_show(text))
 
 
 def main() -> None:
     """Entry point: what the user got wrong is one line and exit code 2, our own mistakes keep their traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PlainLines())
     logging.getLogger("lvd_evaluate").setLevel(logging.INFO)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its cache may go to a temporary folder unsaid
     try:
@@ -291,5 +326,5 @@ def main() -> None:
 
 
 def _stop(message: str) -> None:
-    typer.echo(f"evaluate: error: {message}", err=True)
+    typer.echo(f"evaluate: error: {printable(message)}", err=True)
     sys.exit(2)

@@ -7,7 +7,9 @@ import io
 import itertools
 import json
 import logging
+import shutil
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,7 +49,7 @@ def extract_features(encoder: Encoder, split: Split, store: Path, config: Featur
         publish_bytes(folder / "manifest.json", json.dumps(identity, indent=2).encode())
     bounds = [(start, min(start + config.shard_size, len(split))) for start in range(0, len(split), config.shard_size)]
     mine = [bounds[index] for index in ranks.my_rows(len(bounds))]
-    missing = [(start, stop) for start, stop in mine if not _shard(folder, start, stop).is_dir()]
+    missing = [(start, stop) for start, stop in mine if not _is_whole(_shard(folder, start, stop))]
     todo, total = (sum(stop - start for start, stop in rows) for rows in (missing, mine))
     with ranks.all_or_none():  # after which every shard is there
         if missing:
@@ -125,7 +127,8 @@ def _fill_shards(
                 _save_array(shard / "label.npy", split.labels[start:stop])
                 _save_array(shard / "id.npy", split.ids[start:stop])
                 ended = time.perf_counter()
-                (shard / "timing.json").write_text(json.dumps({"seconds": ended - began}))
+                sums = {file.name: _checksum(file) for file in sorted(shard.iterdir())}
+                (shard / "timing.json").write_text(json.dumps({"seconds": ended - began, "crc32": sums}))
             began = ended
 
 
@@ -220,3 +223,27 @@ def _open_shards(shards: list[Path], split: Split) -> Features:
 
 def _shard(folder: Path, start: int, stop: int) -> Path:
     return folder / f"rows-{start:09d}-{stop:09d}"
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a shard is there, as it was written; a damaged one is removed with a line, to be computed again."""
+    if not shard.is_dir():
+        return False
+    try:
+        sums = json.loads((shard / "timing.json").read_text()).get("crc32", {})  # shards of version 0.1 have none
+        damaged = next((name for name, found in sums.items() if _checksum(shard / name) != found), None)
+    except (OSError, ValueError, AttributeError):
+        damaged = "a file cannot be read"
+    if damaged is None:
+        return True
+    logger.warning("%s: damaged (%s), computed again", shard, damaged)
+    shutil.rmtree(shard)
+    return False
+
+
+def _checksum(file: Path) -> int:
+    found = 0
+    with open(file, "rb") as content:
+        while block := content.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found

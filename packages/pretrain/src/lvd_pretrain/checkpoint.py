@@ -10,6 +10,8 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,8 @@ def save_checkpoint(
         partial.mkdir(parents=True)
     _barrier()
     weights, moments = get_state_dict(model, optimizer)
-    _hush()
-    save({"model": weights, "optimizer": moments}, checkpoint_id=partial, no_dist=not dist.is_initialized())
+    with _hushed():
+        save({"model": weights, "optimizer": moments}, checkpoint_id=partial, no_dist=not dist.is_initialized())
     if _is_first_rank():
         files = {file.name: file.stat().st_size for file in sorted(partial.iterdir())}
         (partial / STATE).write_text(json.dumps({"step": step, **facts, "files": files}, indent=2) + "\n")
@@ -56,10 +58,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     weights, moments = get_state_dict(model, optimizer)
     state: dict[str, Any] = {"model": weights, "optimizer": moments}
-    _hush()
+    alone = not dist.is_initialized()
     try:
-        alone = not dist.is_initialized()
-        load(state, storage_reader=CheckpointReader(path), planner=CheckpointPlanner(), no_dist=alone)
+        with _hushed():
+            load(state, storage_reader=CheckpointReader(path), planner=CheckpointPlanner(), no_dist=alone)
     except (Exception, CheckpointException) as error:  # a damaged file surfaces as anything from EOFError on
         cause = next((failure[0] for failure in getattr(error, "failures", {}).values()), error)
         raise InputError(
@@ -143,10 +145,16 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int = 0) -> None:
         shutil.rmtree(path)
 
 
-def _hush() -> None:
-    """PyTorch warns of the single process that is meant, and logs tracebacks of what is one line here."""
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """PyTorch warns of the single process that is meant, and logs tracebacks (by no logger of its own) of one line."""
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-    logging.getLogger("torch.distributed.checkpoint").setLevel(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _is_first_rank() -> bool:

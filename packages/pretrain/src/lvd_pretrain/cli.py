@@ -17,6 +17,10 @@ DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
 }
+LOST_WORKER = (
+    "a data worker was killed, most likely for want of memory: lower data.workers; what was saved is whole, the same "
+    "command goes on"
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -87,6 +91,8 @@ def pretrain(
 
     try:
         model = run(config) / "model"
+    except (EOFError, ConnectionError) as error:  # a pipe whose other end is gone
+        raise InputError(LOST_WORKER) from error
     except OSError as error:
         error.filename = error.filename or config.out  # a write that fails does not say to which file
         raise
@@ -108,10 +114,7 @@ def main() -> None:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        _stop(
-            "a data worker was killed, most likely for want of memory: lower data.workers; what was saved is whole, "
-            "the same command goes on"
-        )
+        _stop(LOST_WORKER)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -78,7 +77,7 @@ class Monitor:
 
 def _keep_lines_before(path: Path, done: int) -> None:
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= done]
+        kept = [line for line in path.read_text(errors="replace").splitlines() if _step_of(line) <= done]
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text("".join(line + "\n" for line in kept))
         partial.rename(path)
@@ -86,10 +85,9 @@ def _keep_lines_before(path: Path, done: int) -> None:
 
 def _step_of(line: str) -> float:
     try:
-        record: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError:
-        return float("inf")  # the line a killed run was writing
-    return record["step"]
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return float("inf")  # the line a killed run was writing, or what a power cut left of it
 
 
 def _clock(seconds: float) -> str:

@@ -33,12 +33,16 @@ def explain_failed_writes(target: Path) -> Iterator[None]:
 
 
 def publish(partial: Path, target: Path) -> None:
-    """Flush a finished folder to disk and give it its name in one step."""
+    """Flush a finished folder to disk and give it its name in one step; what bore it before goes whole, too."""
     for file in [*partial.rglob("*"), partial]:
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    shutil.rmtree(target, ignore_errors=True)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
     partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

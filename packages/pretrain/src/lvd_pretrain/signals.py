@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -39,10 +40,17 @@ def leave_stopping_to_the_main_process(worker: int) -> None:
 
     SIGTERM from the main process itself, which is how it ends its workers when it leaves, still ends them.
     """
+    sys.excepthook = tell_all_but_a_lost_parent
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM keeps ending workers
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=end_when_the_parent_says, daemon=True).start()
+
+
+def tell_all_but_a_lost_parent(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A parent that leaves resets the connections on which batches wait: no news."""
+    if not issubclass(kind, ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def end_when_the_parent_says() -> None:
