@@ -15,7 +15,8 @@ help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install:  ## install uv if it is missing, then the locked environment
-	@command -v $(UV) >/dev/null 2>&1 || python3 -m pip install --quiet --target .uv uv
+	@command -v $(UV) >/dev/null 2>&1 || python3 -m pip install -qq --target .uv uv
+	@test -d .venv || echo "Installing the locked environment into .venv: 8 GB of disk on Linux, minutes on a fast line."
 	@$(UV) sync --locked --quiet
 
 quickstart: install  ## the whole chain on a rendered image world: curate, pretrain, evaluate
