@@ -1,7 +1,8 @@
-"""Help at the narrowest terminals: nothing cut off, nothing wider than the screen, no colour."""
+"""The first a terminal shows: help at its narrowest, nothing cut off, no colour; a machine where nothing can begin."""
 
 import importlib
 import sys
+import tempfile
 
 import pytest
 from typer.main import get_command
@@ -23,3 +24,18 @@ def test_help_fits_and_cuts_nothing_off(tool, columns, monkeypatch, capsys):
         lines = page.splitlines()
         assert [line for line in lines if len(line) > columns] == []
         assert [line for line in lines if not words and line.endswith("...") and not line.startswith("Usage")] == []
+
+
+@pytest.mark.parametrize("tool", ["curate", "pretrain", "evaluate"])
+def test_a_machine_without_a_place_for_temporary_files_is_one_line(tool, monkeypatch, capsys):
+    def none():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.setattr(sys, "argv", [tool, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"lvd_{tool}.cli").main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{tool}: error: no folder takes temporary files; set TMPDIR")
+    assert said.count("\n") == 1

@@ -3,6 +3,7 @@
 import errno
 import logging
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -294,6 +295,10 @@ def name_sets(role: str, given: list[str]) -> dict[str, str]:
 
 def main() -> None:
     """Run the command; what the user can mend is one line and exit code 2."""
+    try:
+        tempfile.gettempdir()  # libraries ask for it in the middle of their imports: said at once
+    except FileNotFoundError:
+        fail("no folder takes temporary files; set TMPDIR to one that can be written and has space")
     try:
         app()
     except InputError as error:

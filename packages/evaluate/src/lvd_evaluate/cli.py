@@ -6,6 +6,7 @@ import errno
 import logging
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -315,6 +316,10 @@ def main() -> None:
         handler.setFormatter(PlainLines())
     logging.getLogger("lvd_evaluate").setLevel(logging.INFO)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its cache may go to a temporary folder unsaid
+    try:
+        tempfile.gettempdir()  # libraries ask for it in the middle of their imports: said at once
+    except FileNotFoundError:
+        _stop("no folder takes temporary files; set TMPDIR to one that can be written and has space")
     try:
         app()
     except InputError as error:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import tempfile
 from typing import Annotated
 
 import typer
@@ -103,6 +104,10 @@ def pretrain(
 def main() -> None:
     """Entry point: what the user got wrong is one line and exit code 2, our own mistakes keep their traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        tempfile.gettempdir()  # libraries ask for it in the middle of their imports: said at once
+    except FileNotFoundError:
+        _stop("no folder takes temporary files; set TMPDIR to one that can be written and has space")
     try:
         app()
     except (InputError, FloatingPointError) as error:  # the second: a diverged run, stopped before the step
