@@ -11,9 +11,9 @@ import typer
 
 from lvd_curate import __version__
 from lvd_curate.errors import InputError, ShardsFailed
-from lvd_curate.inputs.file_names import PlainFormatter, show_name, show_text
+from lvd_curate.inputs.file_names import PlainFormatter, show_name
 
-UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+UNUSABLE_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 UNUSABLE_PLACE |= {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT}
 
 Recipe = TypeVar("Recipe")
@@ -230,7 +230,7 @@ def explain_command(
     """Tell the story of one image: why it is in the dataset, or why not."""
     from lvd_curate.reporting.explain import explain_image
 
-    typer.echo(show_text(explain_image(dataset, image)))
+    typer.echo(explain_image(dataset, image))
 
 
 @app.command("report")

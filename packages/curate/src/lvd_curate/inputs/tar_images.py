@@ -53,10 +53,10 @@ def list_tar(file: bytes, name: str, extensions: frozenset[str]) -> Iterator[Ent
     stamp, seen = stamp_file(file), Counter[str]()
     for _, sample in groupby(list_members(file, name), key=lambda member: split_key(member.name)[0]):
         for member in choose_images(list(sample), extensions):
-            seen[member.name] += 1
-            again = f" ({seen[member.name]})" if seen[member.name] > 1 else ""
-            shown = f"{name}#{show_name(member.name)}{again}"
-            yield Entry(shown, file, stamp, member.offset, member.size, member.fault)
+            shown = show_name(member.name)
+            seen[shown] += 1
+            again = f" ({seen[shown]})" if seen[shown] > 1 else ""
+            yield Entry(f"{name}#{shown}{again}", file, stamp, member.offset, member.size, member.fault)
 
 
 def split_key(name: str) -> tuple[str, str]:

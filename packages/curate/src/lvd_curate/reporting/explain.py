@@ -40,7 +40,7 @@ def tell_image(dataset: Path, name: str) -> str:
     others = name_images(lineage, facts.ids(files))
     names = {other: f"{role} {source}: {path}" for other, role, source, path in others.rows()}
     stages = list_stages(describe(dataset)["config"])
-    return "\n".join(tell(identity, files, facts, names, stages))
+    return "\n".join(map(show_name, tell(identity, files, facts, names, stages)))
 
 
 def list_matches(files: pl.DataFrame, name: str) -> str:
@@ -50,7 +50,7 @@ def list_matches(files: pl.DataFrame, name: str) -> str:
         lines.append(f"  {(identity or '(unreadable)')[:SHORT]:{SHORT}}  {role} {source}: {path}")
     if len(files) > LISTED:
         lines.append(f"  and {len(files) - LISTED:,} more")
-    return "\n".join(lines)
+    return "\n".join(map(show_name, lines))
 
 
 def list_stages(config: dict[str, Any]) -> list[str]:

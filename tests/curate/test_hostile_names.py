@@ -1,0 +1,325 @@
+"""Names, recipes, models and datasets of strangers: nothing leaves its place, becomes mark-up, runs or is fetched."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+Draw = Callable[..., Any]
+Encode = Callable[..., bytes]
+Run = Callable[..., tuple[int, str]]
+
+MARKUP = "<img src=x onerror=document.title='pwned'>"
+NAMES = [
+    MARKUP + ".jpg",
+    "<script>document.title='pwned'<\\script>.jpg",
+    "\x1b]0;pwned\x07\x1b[2J.jpg",
+    "two\nlines\r.jpg",
+    "gpj.\u202etxe.jpg",
+    "\u200fcod.jpg",
+    os.fsdecode(b"caf\xe9\xff.jpg"),
+    "-rf --out=x.jpg",
+    "hf:owner-name.jpg",
+    "a | b ` c [d](javascript:alert(1)).jpg",
+    "--- \n---\nlicense: mine.jpg",
+    "{{ 7 * 7 }}${HF_TOKEN}$(touch x).jpg",
+    "n" * 251 + ".jpg",
+    " .jpg",
+    "...jpg.jpg",
+]
+IGNORED = ["x.\x1b[31mred", "y.\u202etxt"]  # suffixes are counted aloud
+SECRET = "hf_" + "s" * 34
+OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e]")
+
+
+def list_tree(root: Path) -> list[Path]:
+    return sorted(file for file in root.rglob("*") if not file.is_relative_to(root / "made"))
+
+
+@pytest.fixture(scope="module")
+def built(
+    tmp_path_factory: pytest.TempPathFactory, picture: Draw, jpeg: Encode, run_curate: Run, numb_encoder: str
+) -> tuple[Path, str]:
+    """Build a dataset from hostile names without a network; return its folder and what the command said."""
+    root = tmp_path_factory.mktemp("names")
+    for name in ("pool", "seeds", "test", "made", "outside"):
+        (root / name).mkdir()
+    for number, name in enumerate(NAMES):
+        (root / "pool" / name).write_bytes(jpeg(picture(number)))
+        (root / "pool" / f"{number}{name[-240:]}").write_bytes(jpeg(picture(number), quality=60))
+    for name in IGNORED:
+        (root / "pool" / name).write_bytes(b"x")
+    (root / "pool/broken\x1b[2J.jpg").write_bytes(b"<script>alert(1)</script>")
+    (root / "outside/farm.jpg").write_bytes(jpeg(picture(80)))
+    (root / "pool/link.jpg").symlink_to("../outside/farm.jpg")
+    (root / "pool/ring").symlink_to(".")
+    (root / "pool/up").symlink_to("../outside")
+    for number in range(6):
+        (root / "seeds" / f"{MARKUP}{number}.jpg").write_bytes(jpeg(picture(100 + number)))
+    (root / "test/leak.jpg").write_bytes(jpeg(picture(0), quality=70))
+    recipe = {
+        "pool": {f"{MARKUP} | `a` [b](javascript:c)\n---\nlicense: mine\n---": str(root / "pool")},
+        "seeds": {"../../up\x1b[2J": str(root / "seeds")},
+        "exclude": {"`</script><script>document.title='pwned'</script>": str(root / "test")},
+        "embed": {"encoder": numb_encoder},
+        "execution": {"engine": "inline"},
+        "retrieve": {"neighbours": 40},
+    }
+    (root / "recipe.yaml").write_text(json.dumps(recipe))
+    before = list_tree(root)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, SECRET)
+        code, said = run_curate("build-lvd", root / "recipe.yaml", f"--out={root / 'made/dataset'}")
+    assert code == 0, said
+    assert list_tree(root) == before, "nothing is written but the dataset and its work folder"
+    assert {file.name for file in (root / "made").iterdir()} == {"dataset", "dataset.work"}
+    return root / "made/dataset", said
+
+
+def test_every_name_is_a_row_and_its_image_kept(built: tuple[Path, str]) -> None:
+    lineage = pl.read_parquet(built[0] / "lineage.parquet")
+    pool = lineage.filter(role="pool")
+    assert len(pool) == 2 * len(NAMES) + 2
+    assert pool["path"].is_unique().all()
+    assert not [path for path in lineage["path"] if OBEYED.search(path)]
+    assert pool.filter(path="link.jpg")["status"].to_list() == ["kept"]  # links to files are followed
+    assert not [path for path in pool["path"] if path.startswith(("ring", "up"))]  # links to folders are not
+    for name in pl.read_parquet(built[0] / "data/*.parquet")["image"].struct.field("path"):
+        assert "/" not in name
+        assert not OBEYED.search(name)
+
+
+def test_a_terminal_is_told_nothing_to_obey(built: tuple[Path, str], run_curate: Run, tmp_path: Path) -> None:
+    dataset, _ = built
+    said = ""
+    for name in ("broken", ".jpg.jpg", "no such \x1b[2J.jpg", "farm", "link.jpg", "cod.jpg"):
+        said += run_curate("explain", dataset, name)[1]
+    assert not OBEYED.search(said)
+    lines = said.splitlines()
+    assert not [line for line in lines if line.startswith(("---", "license"))], "no name makes a line of its own"
+    words = ["dedup", f"--pool={dataset.parents[1] / 'pool'}", f"--out={tmp_path / 'x.parquet'}", "execution.workers=1"]
+    done = subprocess.run([sys.executable, "-m", "lvd_curate", *words], capture_output=True, timeout=120, check=True)
+    told = (done.stdout + done.stderr).decode()
+    assert not OBEYED.search(told), told
+    assert "1 files are links; what they lead to is read" in told
+    assert "1 .\\x1b[31mred, 1 .\\u202etxt" in told
+
+
+def test_no_secret_is_saved(built: tuple[Path, str]) -> None:
+    dataset, said = built
+    assert SECRET not in said
+    for file in (file for file in dataset.parent.rglob("*") if file.is_file()):
+        assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_the_card_is_what_it_says(built: tuple[Path, str]) -> None:
+    card = (built[0] / "README.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    assert set(yaml.safe_load(front)) == {"tags", "task_categories", "size_categories"}
+    assert "<" not in re.sub(r"`[^`\n]*`", "", text), "outside of code"
+    assert "](" not in text
+    assert "license: mine" in text.splitlines()[1] or "license: mine" in text.splitlines()[2], "one line, the heading"
+    assert all(line.count("|") in (0, 3, 4) for line in text.splitlines())
+
+
+def test_a_browser_runs_nothing_of_the_report(built: tuple[Path, str], tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    more = f"--disable-component-update --disable-sync --user-data-dir={tmp_path} --virtual-time-budget=2000 --dump-dom"
+    report = (built[0] / "report.html").as_uri()
+    done = subprocess.run(
+        [browser, *flags.split(), *more.split(), report], capture_output=True, text=True, timeout=120, check=True
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout, flags=re.S)
+    assert title is not None
+    assert title[1].startswith("&lt;img src=x onerror=")
+    assert "rows match" in done.stdout, "the page's own script ran"
+    assert not re.search(r"<img(?! src=\"data:image/jpeg;base64,)", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("pool: {p: '${oc.env:HF_TOKEN}'}", r"pool\.p: \$\{\.\.\.\} is not filled in"),
+        ("pool: {'${oc.env:HF_TOKEN}': x}", r"\$\{\.\.\.\} is not filled in"),
+        ("pool: {p: 'https://me:pass@localhost/x'}", r"pool\.p: a URL with a login in it would be saved"),
+        ("pool: {p: !!python/object/apply:os.mkdir [ran]}", "could not determine a constructor"),
+        ("a: &a [*a]", "YAML recursive aliases"),
+        ("[" * 3000, "r.yaml: "),
+    ],
+)
+def test_a_recipe_runs_nothing_and_takes_nothing_from_the_environment(
+    run_curate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, message: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(recipe + "\n")
+    code, said = run_curate("dedup", "r.yaml", "--out=x.parquet")
+    assert code == 2
+    assert re.search(message, said), said
+    assert SECRET not in said
+    assert "pass@" not in said
+    assert [file.name for file in tmp_path.iterdir()] == ["r.yaml"]
+
+
+def test_a_list_counts_where_it_is_asked_for_alone(
+    run_curate: Run, tmp_path: Path, picture: Draw, jpeg: Encode
+) -> None:
+    (tmp_path / "mine.jpg").write_bytes(jpeg(picture(0)))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jpg").write_bytes(jpeg(picture(1)))
+    (tmp_path / "in/list.txt").write_text("../mine.jpg\n")  # a stranger's, that would publish a file of mine
+    found = []
+    for number, place in enumerate(("in/*", "in", "in/list.txt", "in/*.txt")):
+        out = tmp_path / f"{number}.parquet"
+        assert run_curate("dedup", f"--pool=p={tmp_path / place}", f"--out={out}", "execution.engine=inline")[0] == 0
+        found.append(pl.read_parquet(out)["path"].to_list())
+    assert found == [["a.jpg"], ["a.jpg"], ["../mine.jpg"], ["../mine.jpg"]]
+
+
+class Payload:
+    """Would make a folder if it were unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("ran",)
+
+
+def add_code(folder: Path, file: str, entries: dict[str, str]) -> None:
+    """Make a model's folder ask for code of its own."""
+    (folder / "own.py").write_text("import os\nos.mkdir('ran')\n")
+    said = json.loads((folder / file).read_text())
+    names = {kind: name for kind, name in entries.items() if kind.startswith("Auto")}
+    said |= {key: value for key, value in entries.items() if key not in names} | {"auto_map": names}
+    (folder / file).write_text(json.dumps(said))
+
+
+def pickle_weights(folder: Path) -> None:
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"embeddings.cls_token": Payload()}, folder / "pytorch_model.bin")
+
+
+def climb(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"embeddings.cls_token": "../../../../../../etc/passwd"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "its own model": (
+        lambda f: add_code(f, "config.json", {"model_type": "own", "AutoConfig": "own.C", "AutoModel": "own.M"}),
+        "cannot be read",
+    ),
+    "its own processor": (
+        lambda f: add_code(f, "preprocessor_config.json", {"image_processor_type": "P", "AutoImageProcessor": "own.P"}),
+        "cannot be read",
+    ),
+    "pickled weights": (pickle_weights, "its weights are a pickle of more than tensors"),
+    "weights that are a pickle": (
+        lambda f: (
+            (f / "model.safetensors").rename(f / "gone")
+            and (f / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
+        ),
+        "its weights are a pickle of more than tensors",
+    ),
+    "a header of exabytes": (
+        lambda f: (f / "model.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + b"{}"),
+        "cannot be read",
+    ),
+    "weights elsewhere": (climb, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_a_models_folder_runs_no_code_and_asks_nobody(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    from lvd_curate.errors import InputError
+    from lvd_curate.models.encoders import load_encoder
+
+    def ask(*_: object) -> str:
+        raise AssertionError("somebody was asked whether code may run")
+
+    monkeypatch.setattr("builtins.input", ask)
+    monkeypatch.chdir(tmp_path)
+    folder = Path(shutil.copytree(encoder, tmp_path / "model"))
+    spoil, message = SPOILED[kind]
+    spoil(folder)
+    with pytest.raises(InputError, match=message):
+        load_encoder(str(folder), "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("place", ["../outside.bin", "inside.bin", "/etc/passwd"])
+def test_an_onnx_file_reads_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    from onnx import TensorProto, helper
+
+    from lvd_curate.errors import InputError
+    from lvd_curate.models.encoders import load_encoder
+
+    (tmp_path / "in").mkdir()
+    for name in ("outside.bin", "in/inside.bin"):
+        (tmp_path / name).write_bytes(bytes(48))
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3, 4], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=place)
+    nodes = [
+        helper.make_node("ReduceMean", ["p"], ["m"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["m", "w"], ["f"]),
+    ]
+    ends = [helper.make_tensor_value_info(*end) for end in (("p", 1, ["B", 3, 32, 32]), ("f", 1, ["B", 4]))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=7)
+    (tmp_path / "in/model.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.chdir(tmp_path / "in")
+    with pytest.raises(InputError, match="cannot be read as an ONNX model"):
+        load_encoder(f"onnx:{tmp_path / 'in/model.onnx'}", "cpu")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "provenance of other types": lambda d: (d / "provenance.json").write_text(
+        '{"config": 3, "counts": [], "fingerprint": null}'
+    ),
+    "provenance without knobs": lambda d: (d / "provenance.json").write_text(
+        '{"config": {"pool": {}, "seeds": {}}, "counts": {"images": {}}, "fingerprint": ""}'
+    ),
+    "lineage cut": lambda d: os.truncate(d / "lineage.parquet", 500),
+    "lineage without columns": lambda d: pl.DataFrame({"a": [1]}).write_parquet(d / "lineage.parquet"),
+    "story of another kind": lambda d: pl.DataFrame({"id": [1]}).write_parquet(d / "story/picks.parquet"),
+    "story cut": lambda d: os.truncate(d / "story/components.parquet", 100),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_dataset_of_a_stranger_is_one_line(
+    built: tuple[Path, str], run_curate: Run, tmp_path: Path, change: str
+) -> None:
+    dataset = Path(shutil.copytree(built[0], tmp_path / "dataset"))
+    CHANGES[change](dataset)
+    for words in (("report", dataset), ("explain", dataset, "link.jpg")):
+        code, said = run_curate(*words)
+        assert code in (0, 2)
+        assert "Traceback" not in said
+        assert code == 0 or len(said.splitlines()) == 1, said
+    assert code == 2 or change == "provenance without knobs"
