@@ -1,3 +1,5 @@
+import shutil
+
 import datasets
 import pytest
 
@@ -30,17 +32,26 @@ def test_folder_fingerprint_changes_with_the_data(images, tmp_path):
 
 @pytest.mark.parametrize("form", ["file", "folder", "saved"])
 def test_hugging_face_datasets_give_the_original_bytes(form, table, images, tmp_path):
+    root = tmp_path / "set"
+    files = sorted(shutil.copytree(images, root / ".images").rglob("*.jpg"))  # a table may name files beside it
+    table = table.remove_columns("image").add_column("image", [str(file) for file in files])
+    table = table.cast_column("image", datasets.Image())
     if form == "saved":
-        table.save_to_disk(tmp_path / "saved")
-        path = tmp_path / "saved"
+        table.save_to_disk(root)
+        path = root
     else:
-        (tmp_path / "set/data").mkdir(parents=True)
-        path = tmp_path / "set/data/train-00000-of-00001.parquet"
-        table.to_parquet(path)
-        path = path if form == "file" else tmp_path / "set"
+        (root / "data").mkdir()
+        path = root / ".images/table.parquet" if form == "file" else root
+        table.to_parquet(path if form == "file" else root / "data/train-00000-of-00001.parquet")
     source = open_images(DataConfig(path=str(path)))
     assert len(source) == 24
-    assert source.read(3) == sorted(images.rglob("*.jpg"))[3].read_bytes()
+    assert source.read(3) == files[3].read_bytes()
+
+
+def test_a_table_may_not_name_files_elsewhere(table, tmp_path):
+    table.to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(ValueError, match="no file of its dataset"):
+        open_images(DataConfig(path=str(tmp_path / "table.parquet"))).read(3)
 
 
 def test_two_datasets_of_one_folder_name_and_card_stay_apart(table, tmp_path):

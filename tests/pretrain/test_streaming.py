@@ -17,8 +17,8 @@ STREAM = ("data.streaming=true", "data.shuffle_buffer=6")
 @pytest.fixture
 def parquet(images, tmp_path):
     """A dataset folder of 24 images in six shards, each image's `index` its place in path order."""
-    files = sorted(str(path) for path in images.rglob("*.jpg"))
-    table = datasets.Dataset.from_dict({"image": files, "index": list(range(24))}).cast_column(
+    cells = [{"bytes": path.read_bytes(), "path": None} for path in sorted(images.rglob("*.jpg"))]
+    table = datasets.Dataset.from_dict({"image": cells, "index": list(range(24))}).cast_column(
         "image", datasets.Image()
     )
     (tmp_path / "set/data").mkdir(parents=True)
@@ -38,7 +38,7 @@ def test_lanes_share_every_pass_out_and_passes_differ(lanes, parquet, tiny, imag
     wanted = sorted(path.read_bytes() for path in images.rglob("*.jpg"))
     orders = []
     for turn in range(8):
-        cells = [[encoded_image(cell) for cell in source.cells(lane, lanes, turn, 0)] for lane in range(lanes)]
+        cells = [[encoded_image(cell, None) for cell in source.cells(lane, lanes, turn, 0)] for lane in range(lanes)]
         assert sorted(itertools.chain.from_iterable(cells)) == wanted
         orders.append(cells)
     assert any(order != orders[0] for order in orders)
@@ -47,10 +47,10 @@ def test_lanes_share_every_pass_out_and_passes_differ(lanes, parquet, tiny, imag
 def test_a_lane_shuffles_and_its_substitutes_leave_the_order_alone(parquet, tiny):
     source = open_stream(tiny(f"data.path={parquet}", *STREAM).data)
     plain, disturbed = (Lane(source, 0, 1, 6, 4, seed=0) for _ in range(2))
-    taken = [encoded_image(plain.take()) for _ in range(20)]
-    assert taken != [encoded_image(cell) for cell in source.cells(0, 1, 0, 0)][:20]
+    taken = [encoded_image(plain.take(), None) for _ in range(20)]
+    assert taken != [encoded_image(cell, None) for cell in source.cells(0, 1, 0, 0)][:20]
     rng = np.random.default_rng(0)
-    assert taken == [(disturbed.substitute(rng), encoded_image(disturbed.take()))[1] for _ in range(20)]
+    assert taken == [(disturbed.substitute(rng), encoded_image(disturbed.take(), None))[1] for _ in range(20)]
 
 
 @pytest.mark.parametrize(("workers", "starts"), [(0, (3, 4)), (2, (3,))])  # spawned workers cost seconds each

@@ -113,6 +113,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return given
 
 
+def require_own_config(path: Path) -> None:
+    """Look whether the config.yaml that a result folder would get replaces one of another origin: a training run's.
+
+    Raises:
+        InputError: it does.
+    """
+    found = read_settings(path) if path.exists() else {}
+    if not all("bootstrap" in part for part in ([found] if "bootstrap" in found else found.values())):
+        raise InputError(f"{path} is not evaluate's: give another --out, so that nothing of yours is replaced")
+
+
 def _explain(error: Any) -> str:
     known = list(_known_keys(EvaluateConfig()))
     if "not in" in str(error) and error.full_key in known:

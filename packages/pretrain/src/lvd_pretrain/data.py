@@ -71,10 +71,11 @@ class CropDataset(Dataset[Sample]):
         for skipped in range(REPLACEMENTS):
             try:
                 return decode(self.source.read(index)), skipped
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
+                why = error
                 substitutes = substitutes or np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
                 index = self.order.substitute(position, substitutes)
-        raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read")
+        raise InputError(f"data.path={self.config.data.path}: {REPLACEMENTS} images in a row could not be read ({why})")
 
 
 class StreamBatches(IterableDataset[Batch]):
@@ -102,11 +103,12 @@ class StreamBatches(IterableDataset[Batch]):
         cell, substitutes = cells.take(), None
         for skipped in range(REPLACEMENTS):
             try:
-                return cut_sample(decode(encoded_image(cell)), position, skipped, self.config)
-            except (OSError, ValueError):
+                return cut_sample(decode(encoded_image(cell, self.source.home)), position, skipped, self.config)
+            except (OSError, ValueError) as error:
+                why = error
                 substitutes = substitutes or np.random.default_rng([self.config.seed, REPLACEMENT_STREAM, position])
                 cell = cells.substitute(substitutes)
-        raise InputError(f"data.path={self.source.path}: {REPLACEMENTS} images in a row could not be read")
+        raise InputError(f"data.path={self.source.path}: {REPLACEMENTS} images in a row could not be read ({why})")
 
 
 def cut_sample(image: Tensor, position: int, skipped: int, config: PretrainConfig) -> Sample:

@@ -66,6 +66,7 @@ class TableSource:
     column: str
     fingerprint: str
     names: Any = None  # the column that names sources, or None
+    home: Path | None = None  # folder whose files its rows may name
 
     def __len__(self) -> int:
         return len(self.table)
@@ -76,7 +77,7 @@ class TableSource:
         Raises:
             OSError or ValueError: the cell is empty, or names a file that cannot be read.
         """
-        return encoded_image(self.table[index][self.column])
+        return encoded_image(self.table[index][self.column], self.home)
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,32 @@ class JoinedSource:
         return self.parts[part].read(index - self.starts[part])
 
 
-def encoded_image(cell: Any) -> bytes:
+def encoded_image(cell: Any, home: Path | None) -> bytes:
     """Bytes of an image cell that was not decoded.
 
+    Args:
+        cell: bytes, or bytes and the path of a file.
+        home: folder that such a file must lie in, unless the library itself downloaded it: a table may name any path.
+
     Raises:
-        OSError or ValueError: the cell is empty, or names a file that cannot be read.
+        OSError or ValueError: the cell is empty, or names no file (a pipe would be waited for) or one elsewhere.
     """
     if isinstance(cell, dict):
-        cell = cell["bytes"] if cell["bytes"] is not None or not cell["path"] else Path(cell["path"]).read_bytes()
+        cell = cell["bytes"] if cell["bytes"] is not None or not cell["path"] else _read_named(cell["path"], home)
     if not cell:
         raise ValueError("a row holds no image")
     return cell
+
+
+def _read_named(name: str, home: Path | None) -> bytes:
+    import datasets
+    from huggingface_hub import constants
+
+    path = Path(os.path.abspath(name))  # as written: links below the folder are the user's own
+    homes = [constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE, *([home] if home else [])]
+    if not any(path.is_relative_to(os.path.abspath(folder)) for folder in homes) or not path.is_file():
+        raise ValueError(f"a row names {name}, which is no file of its dataset")
+    return path.read_bytes()
 
 
 def open_images(config: DataConfig) -> ImageSource:
@@ -178,10 +194,11 @@ def _open_tars(tars: list[Path]) -> ImageSource:
 
 
 def walk_files(folder: Path) -> Iterable[Path]:
-    """Every file below a folder but hidden ones and those in hidden folders."""
+    """Every file below a folder but hidden ones and those in hidden folders; pipes and dangling links are none."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        yield from (file for file in files if file.is_file())
 
 
 def fingerprint_files(root: Path, files: list[Path]) -> str:
@@ -277,4 +294,10 @@ def _image_column(config: DataConfig, table: Any, fingerprint: str | None, secti
     table = table.select_columns([config.column])
     if isinstance(feature, datasets.Image):
         table = table.cast_column(config.column, datasets.Image(decode=False))
-    return TableSource(table, config.column, fingerprint or table._fingerprint, names)
+    return TableSource(table, config.column, fingerprint or table._fingerprint, names, home_of(config.path))
+
+
+def home_of(path: str) -> Path | None:
+    """The folder that local data lie in; None for a hub id."""
+    local = Path(path)
+    return (local if local.is_dir() else local.parent) if local.exists() else None

@@ -18,7 +18,7 @@ import numpy as np
 from lvd_pretrain.config import DataConfig
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.hub import prefer_cache_if_unreachable
-from lvd_pretrain.sources import fingerprint_files, walk_files
+from lvd_pretrain.sources import fingerprint_files, home_of, walk_files
 from lvd_pretrain.tars import expand_braces
 
 SAVED_SHARDS = 64  # a dataset of `save_to_disk` is cut into, to be shared out and permuted
@@ -33,6 +33,11 @@ class StreamSource:
     column: str
     path: str  # as the user gave it
     fingerprint: str
+
+    @property
+    def home(self) -> Path | None:
+        """Folder whose files its rows may name."""
+        return home_of(self.path)
 
     def cells(self, lane: int, lanes: int, turn: int, seed: int) -> Iterator[Any]:
         """One pass over a lane's image cells; whole shards where there are enough, else every `lanes`-th row."""

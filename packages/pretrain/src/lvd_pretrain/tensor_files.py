@@ -64,7 +64,9 @@ def _read_pth(path: Path) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:  # PyTorch stores; what is compressed may unfold into terabytes
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise InputError(f"{path} is compressed, which PyTorch's own files are not: save its state dict again")
+                raise InputError(
+                    f"{path} is compressed or TorchScript, neither of which a state dict is: save its state dict alone"
+                )
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

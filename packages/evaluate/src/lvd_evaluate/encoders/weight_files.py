@@ -71,7 +71,9 @@ def require_stored(spec: str, path: Path) -> None:
     if path.suffix in SUFFIXES and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise InputError(f"{spec}: is compressed, as no file of PyTorch's is: save its state dict again")
+                raise InputError(
+                    f"{spec}: is compressed or TorchScript, neither of which a state dict is: save its state dict alone"
+                )
 
 
 def read_object(spec: str, path: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from lvd_evaluate.config import DataConfig
 from lvd_evaluate.contracts import Split, Task
-from lvd_evaluate.errors import InputError
-from lvd_evaluate.tasks.tables import find_sources, open_table, read_cell, require_unseen, task_name
+from lvd_evaluate.errors import InputError, printable
+from lvd_evaluate.tasks.tables import find_sources, open_table, own_folder, read_cell, require_unseen, task_name
 
 READ_ROWS = 512  # rows per read while the content is hashed
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def load_task(data: Sequence[str], config: DataConfig) -> Task:
             table,
             labels[name],
             config.image,
-            local=Path(sources[name]).exists(),
+            local=own_folder(sources[name]),
             limited=limits[name] is not None,
         )
         for name, table in tables.items()
@@ -74,7 +74,7 @@ def load_one_set(data: Sequence[str], config: DataConfig) -> Task:
     columns, limit = {"image": config.image, "label": config.label}, config.limit_train
     table = open_table(source, "train", columns, limit=limit)
     classes, labels = index_labels({"train": table, "test": table}, config)
-    local = Path(source).exists()
+    local = own_folder(source)
     split = build_split("train", table, labels["train"], config.image, local=local, limited=limit is not None)
     task = Task(config.name or task_name(data), classes, split, split)
     logger.info("task %s: %d images, each classified by all others, %d classes", task.name, len(split), len(classes))
@@ -98,7 +98,7 @@ def index_labels(tables: dict[str, Any], config: DataConfig) -> tuple[list[str],
             f"train has {', '.join(map(str, classes[:5]))}{', ...' if len(classes) > 5 else ''}"
         )
     labels = {name: np.array([index[value] for value in column], dtype=np.int64) for name, column in values.items()}
-    return [str(value) for value in classes], labels
+    return [printable(str(value)) for value in classes], labels
 
 
 def _label_values(table: Any, column: str, split: str) -> list[Any]:
@@ -121,7 +121,9 @@ def _label_values(table: Any, column: str, split: str) -> list[Any]:
     return values
 
 
-def build_split(name: str, table: Any, labels: np.ndarray, column: str, *, local: bool, limited: bool = False) -> Split:
+def build_split(
+    name: str, table: Any, labels: np.ndarray, column: str, *, local: Path | None, limited: bool = False
+) -> Split:
     """The images of a table's column with their labels, int64 [N], hashed.
 
     Args:
@@ -129,7 +131,7 @@ def build_split(name: str, table: Any, labels: np.ndarray, column: str, *, local
         table: a `datasets.Dataset` with undecoded images.
         labels: of its rows.
         column: that holds the images.
-        local: whether the table may name files of this machine.
+        local: folder whose files the table may name.
         limited: whether the user asked for the first n only.
 
     Raises:

@@ -18,7 +18,15 @@ from lvd_evaluate.contracts import VOID, DenseSplit, DenseTask
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.images import decode_rgb, decode_values
 from lvd_evaluate.progress import track
-from lvd_evaluate.tasks.tables import IMAGE_SUFFIXES, find_sources, open_table, read_cell, require_unseen, task_name
+from lvd_evaluate.tasks.tables import (
+    IMAGE_SUFFIXES,
+    find_sources,
+    open_table,
+    own_folder,
+    read_cell,
+    require_unseen,
+    task_name,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,7 +46,7 @@ class Files:
     image: str  # columns
     target: str
     scale: str | None  # column of metres per stored number
-    local: bool  # whether rows may name files of this machine
+    local: Path | None  # folder whose files rows may name
 
     def __len__(self) -> int:
         return len(self.table)
@@ -184,12 +192,12 @@ def open_files(source: str, name: str, config: DataConfig, key: str, *, must_nam
         if key == "depth" and config.depth_scale is None:
             raise InputError(f"{source}: give data.depth_scale, metres per stored number (0.001 for millimetres)")
         pairs = _pair_files(folder / "images", folder / FOLDERS[key])
-        return Files(name, pairs[:limit], "image", FOLDERS[key], None, local=True)
+        return Files(name, pairs[:limit], "image", FOLDERS[key], None, local=folder)
     columns = {"image": config.image, key: column}
     if key == "depth" and config.depth_scale is None:
         columns["depth_scale_column"] = config.depth_scale_column
     table = open_table(source, name, columns, images=("image", key), limit=limit, must_name=must_name)
-    return Files(name, table, config.image, column, columns.get("depth_scale_column"), local=folder.exists())
+    return Files(name, table, config.image, column, columns.get("depth_scale_column"), local=own_folder(source))
 
 
 def _pair_files(images: Path, targets: Path) -> list[tuple[Path, Path]]:
@@ -208,7 +216,7 @@ def _pair_files(images: Path, targets: Path) -> list[tuple[Path, Path]]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def _build_split(reader: Reader, config: DataConfig) -> DenseSplit:

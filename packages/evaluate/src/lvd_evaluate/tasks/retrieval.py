@@ -17,7 +17,7 @@ from lvd_evaluate.config import DataConfig
 from lvd_evaluate.contracts import Split
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.images import decode_rgb
-from lvd_evaluate.tasks.tables import load_splits, open_table, read_cell, task_name
+from lvd_evaluate.tasks.tables import load_splits, open_table, own_folder, read_cell, task_name
 
 ROLES = ("queries", "database")
 LISTS = ("easy", "hard", "junk")
@@ -92,7 +92,7 @@ def load_retrieval_task(data: Sequence[str], config: DataConfig) -> RetrievalTas
     unlabelled = {role: np.zeros(len(table), dtype=np.int64) for role, table in tables.items()}
     labels = unlabelled if lists else _joint_labels(tables, config)
     splits = {
-        role: _build_split(role, table, labels[role], config, local=Path(sources[role]).exists())
+        role: _build_split(role, table, labels[role], config, local=own_folder(sources[role]))
         for role, table in tables.items()
     }
     task = RetrievalTask(
@@ -193,7 +193,7 @@ def _rows(ids: Any, rows: dict[Any, int], place: str) -> np.ndarray:
     return np.array([rows[value] for value in ids], dtype=np.int64)
 
 
-def _build_split(role: str, table: Any, labels: np.ndarray, config: DataConfig, *, local: bool) -> Split:
+def _build_split(role: str, table: Any, labels: np.ndarray, config: DataConfig, *, local: Path | None) -> Split:
     boxes = list(table[config.box]) if role == "queries" and config.box in table.column_names else None
 
     def read(start: int, stop: int, *, cut: bool = True) -> list[bytes]:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from lvd_evaluate.errors import InputError
 from lvd_evaluate.features import transform_image
 from lvd_evaluate.tasks.classification import build_split
 from lvd_evaluate.tasks.corruptions import SEVERITIES, VERSION, corrupt
-from lvd_evaluate.tasks.tables import SPLIT_NAMES, load_splits, open_table, require_unseen
+from lvd_evaluate.tasks.tables import SPLIT_NAMES, load_splits, open_table, own_folder, require_unseen
 
 OWN_SET = "corrupted"  # name of the set made here
 OWN_RESIZE, OWN_CROP = 256, 224  # pixels: ImageNet-C's preparation, before the corruption
@@ -163,7 +162,7 @@ def _open_set(name: str, source: str, config: DataConfig, settings: RobustnessCo
         table.select(rows[kept]),
         accepted[kept, 0],
         config.image,
-        local=Path(source).exists(),
+        local=own_folder(source),
         limited=len(kept) < len(rows),
     )
     require_unseen(task.train, images)

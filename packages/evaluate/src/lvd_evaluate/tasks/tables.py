@@ -6,6 +6,7 @@ import atexit
 import functools
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lvd_evaluate.contracts import DenseSplit, Split
-from lvd_evaluate.errors import InputError
+from lvd_evaluate.errors import InputError, printable
 from lvd_evaluate.hub import prefer_cache_if_unreachable
 
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "val", "valid")}  # tried in this order
@@ -59,7 +60,7 @@ def task_name(data: Sequence[str]) -> str:
     path = Path(value).absolute()
     if path.name in {name for names in SPLIT_NAMES.values() for name in names}:
         path = path.parent
-    return path.stem if path.exists() else value
+    return printable(path.stem if path.exists() else value)
 
 
 def open_table(
@@ -179,16 +180,34 @@ def _is_image_folder(path: Path) -> bool:
     return any(file.suffix.lower() in IMAGE_SUFFIXES for folder in folders for file in folder.iterdir())
 
 
-def read_cell(cell: dict[str, Any] | None, place: str, *, local: bool) -> bytes:
-    """Bytes of one image: those in the table, else those of the file that it names."""
+def own_folder(source: str) -> Path | None:
+    """The folder whose files the rows of a source may name: a path's own; None for a hub id, which brings its own."""
+    path = Path(source)
+    return (path if path.is_dir() else path.parent) if path.exists() else None
+
+
+def read_cell(cell: dict[str, Any] | None, place: str, *, local: Path | None) -> bytes:
+    """Bytes of one image: those in the table, else those of the file that it names.
+
+    Args:
+        cell: bytes and path.
+        place: for messages.
+        local: folder that the file must lie in, if the library did not download it; a table may name any path.
+
+    Raises:
+        InputError: neither, no file (a pipe would be waited for), or one elsewhere.
+    """
     if cell and cell["bytes"]:
         return bytes(cell["bytes"])
     if not cell or not cell["path"]:
         raise InputError(f"{place}: holds no image; take the row out first")
-    if not local and not _is_cached(Path(cell["path"])):
-        raise InputError(f"{place}: names the file {cell['path']}; a dataset of the hub must bring its images along")
+    path = Path(os.path.abspath(cell["path"]))  # as written: links below the folder are the user's own
+    if not (local and path.is_relative_to(os.path.abspath(local))) and not _is_cached(path):
+        raise InputError(f"{place}: names the file {cell['path']}; a table must bring its images along or beside it")
     try:
-        content = Path(cell["path"]).read_bytes()
+        if not path.is_file():
+            raise FileNotFoundError("no such file")
+        content = path.read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(f"{place}: {cell['path']} cannot be read ({error})") from error
     if not content:

@@ -17,7 +17,15 @@ from lvd_evaluate.config import DataConfig
 from lvd_evaluate.contracts import Features, Split
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.tasks.classification import index_labels
-from lvd_evaluate.tasks.tables import IMAGE_SUFFIXES, find_sources, open_table, read_cell, require_unseen, task_name
+from lvd_evaluate.tasks.tables import (
+    IMAGE_SUFFIXES,
+    find_sources,
+    open_table,
+    own_folder,
+    read_cell,
+    require_unseen,
+    task_name,
+)
 from lvd_evaluate.tasks.video_files import read_frames, require_decoder
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg"}
@@ -70,7 +78,7 @@ def load_video_task(data: Sequence[str], config: DataConfig, frames_per_clip: in
     tables = {name: _open_clips(source, name, config, must_name=one_source) for name, source in sources.items()}
     classes, labels = index_labels(tables, config)
     splits = {
-        name: _build_clips(name, table, labels[name], config, frames_per_clip, local=Path(sources[name]).exists())
+        name: _build_clips(name, table, labels[name], config, frames_per_clip, local=own_folder(sources[name]))
         for name, table in tables.items()
     }
     require_unseen(splits["train"].frames, splits["test"].frames)
@@ -158,7 +166,7 @@ def _natural_order(path: Path) -> list[Any]:
 
 
 def _build_clips(
-    name: str, table: Any, labels: np.ndarray, config: DataConfig, frames_per_clip: int, *, local: bool
+    name: str, table: Any, labels: np.ndarray, config: DataConfig, frames_per_clip: int, *, local: Path | None
 ) -> ClipSplit:
     encoded = isinstance(table[0][config.clip], dict)
     if encoded:

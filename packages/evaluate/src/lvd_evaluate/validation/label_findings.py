@@ -12,7 +12,7 @@ from typing import Any
 from lvd_evaluate.config import DataConfig
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.images import decode_rgb
-from lvd_evaluate.tasks.tables import find_sources, open_table, read_cell
+from lvd_evaluate.tasks.tables import find_sources, open_table, own_folder, read_cell
 from lvd_evaluate.validation.findings import FACT, SHOWN, UNUSABLE, WARNING, Finding, check_overlap, name_rows, try_rows
 
 
@@ -36,12 +36,12 @@ def check_labelled(data: Sequence[str], config: DataConfig) -> list[Finding]:
     for split, source in sources.items():
         table = open_table(source, split, columns, limit=limits[split], must_name=one_source)
         labels[split], found = _check_labels(table, config.label, split)
-        ids[split], broken = check_images(table, config.image, split, local=Path(source).exists())
+        ids[split], broken = check_images(table, config.image, split, local=own_folder(source))
         findings += [*found, *broken]
     return [*findings, *_check_classes(labels), *check_overlap(ids)]
 
 
-def check_images(table: Any, column: str, place: str, *, local: bool) -> tuple[list[str | None], list[Finding]]:
+def check_images(table: Any, column: str, place: str, *, local: Path | None) -> tuple[list[str | None], list[Finding]]:
     """The sha256 of each image file, None where it cannot be read or decoded, and what there is to say about sizes."""
 
     def read(row: int) -> tuple[str, tuple[int, int]]:
