@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from lvd_pretrain.monitor import Monitor
 
 VALUES = {"loss": 1.5, "images_per_second": 10.0}
@@ -12,6 +14,15 @@ def test_plain_lines_without_a_terminal_and_one_record_per_log(tmp_path, capsys)
     said = capsys.readouterr().err
     assert "step 2/4" in said
     assert "eta" in said
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [("dumb", 1), ("xterm", 0)])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal, lines, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", terminal)
+    with Monitor(tmp_path / "metrics.jsonl", 0, 4, active=True) as monitor:
+        monitor.log(2, VALUES)
+    assert capsys.readouterr().err.count("step 2/4") == lines
 
 
 def test_lines_of_lost_steps_are_dropped_on_resume(tmp_path):

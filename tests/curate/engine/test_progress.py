@@ -21,7 +21,18 @@ def test_lines_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture, monk
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     with progress.track("embed", 10, 1) as advance:
         advance(10, 0)
     assert "embed" in (shown := capsys.readouterr().err)
     assert "10/10" in shown
+
+
+def test_lines_on_a_terminal_that_cannot_move_its_cursor(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    with caplog.at_level(logging.INFO), progress.track("embed", 10, 1) as advance:
+        advance(10, 0)
+    assert caplog.messages[-1].startswith("embed: 10 images in ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def track(title: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Yield `advance(count)`; `done` of `total` were finished by an earlier run and do not enter the rate."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":  # such a terminal would show a bar at its end only
         yield _plain_lines(title, total, unit, done)
         return
     from rich.console import Console

@@ -34,7 +34,7 @@ class Monitor:
             TextColumn("eta"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not (active and self.console.is_terminal),
+            disable=not (active and self.console.is_interactive),
         )
 
     def __enter__(self) -> Monitor:
@@ -65,7 +65,7 @@ class Monitor:
         self.file.flush()
         text = f"loss {values['loss']:.3f}  {values['images_per_second']:.0f} images/s"
         self.bar.update(self.task, text=text)
-        if not self.console.is_terminal:
+        if not self.console.is_interactive:
             left = (time.monotonic() - self.began) / (done - self.start) * (self.steps - done)
             print(f"step {done}/{self.steps}  {text}  eta {_clock(left)}", file=sys.stderr, flush=True)
 

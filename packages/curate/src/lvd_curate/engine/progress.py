@@ -65,7 +65,7 @@ def track(stage: str, total: int, shards: int) -> Iterator[Advance]:
 
     console = Console(stderr=True)
     count = Count(total, shards)
-    with track_live(stage, count, console) if console.is_terminal else track_lines(stage, count) as advance:
+    with track_live(stage, count, console) if console.is_interactive else track_lines(stage, count) as advance:
         yield advance
 
 
