@@ -39,3 +39,17 @@ def test_a_machine_without_a_place_for_temporary_files_is_one_line(tool, monkeyp
     said = capsys.readouterr().err
     assert said.startswith(f"{tool}: error: no folder takes temporary files; set TMPDIR")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("tool", "typed", "offered"), [("curate", "buil", "build-lvd"), ("evaluate", "few-shot-l", "few-shot-logistic")]
+)
+def test_a_shell_completes_commands(tool, typed, offered, monkeypatch, capsys):
+    monkeypatch.setenv(f"_{tool.upper()}_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"{tool} {typed}")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setattr(sys, "argv", [tool])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"lvd_{tool}.cli").main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.split() == [offered]

@@ -55,7 +55,7 @@ def test_a_baseline_that_cannot_be_had_is_named_and_left_out(run_folder, photos,
         run_visualize("nowhere", photos, tmp_path / "out", CONFIG)
 
 
-def test_images_that_cannot_be_drawn_are_named(run_folder, tmp_path):
+def test_images_that_cannot_be_drawn_are_named_before_a_model_is_loaded(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (700, 100)).save(tmp_path / "narrow.png")
     for name, complaint in (
@@ -64,9 +64,9 @@ def test_images_that_cannot_be_drawn_are_named(run_folder, tmp_path):
         ("narrow.png", "too narrow"),
     ):
         with pytest.raises(InputError, match=rf"image .*{name}.*{complaint}"):
-            run_visualize(str(run_folder), [tmp_path / name], tmp_path / "out", CONFIG)
+            run_visualize("nowhere", [tmp_path / name], tmp_path / "out", CONFIG)
     with pytest.raises(InputError, match="at least one image"):
-        run_visualize(str(run_folder), [], tmp_path / "out", CONFIG)
+        run_visualize("nowhere", [], tmp_path / "out", CONFIG)
 
 
 def test_settings_that_draw_nothing_are_refused():

@@ -22,7 +22,6 @@ app = typer.Typer(
     name="curate",
     help="Turn an uncurated image pool and a few seed sets into a balanced, de-duplicated, decontaminated dataset.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

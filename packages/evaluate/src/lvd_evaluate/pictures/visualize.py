@@ -60,6 +60,8 @@ def run_visualize(
     """
     if not images:
         raise InputError("visualize: give at least one image file")
+    for path in images:
+        _open_image(path)  # before a model is loaded for nothing
     device = find_device(config.features.device)
     written: list[Path] = []
     with hold_folder(out):
