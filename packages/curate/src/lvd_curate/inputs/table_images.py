@@ -18,7 +18,7 @@ from lvd_curate.errors import InputError
 from lvd_curate.inputs.file_names import is_regular, show_name, stamp_file
 
 BATCH = 64  # rows decoded at once: what a reader of full-size photographs can always hold
-BATCH_BYTES = 1 << 28  # that they may take if each is as large as all of its row group, as one value repeated may be
+BATCH_BYTES = 1 << 29  # that they may take if each is as large as all of its row group, as one value repeated may be
 MIN_BYTES = 1 << 16  # of a table: below it any number of rows up to this one is soon listed
 MAX_NAME = 255  # letters of an original name, what a file may have on this system
 
@@ -60,21 +60,12 @@ class ParquetTable:
         """Yield the values of a column from the start of a row group on."""
         leaf = f"{column}.{field}" if field else column
         groups = list(range(bisect_right(self.starts, start) - 1, len(self.starts) - 1))
-        rows = min(BATCH, max(1, BATCH_BYTES // max(1, self.measure(leaf, groups))))
+        metadata = self.file.metadata  # no further down: of columns that lie, pyarrow's destroys the process
+        largest = max((metadata.row_group(group).total_byte_size for group in groups), default=0)
+        rows = min(BATCH, max(1, BATCH_BYTES // max(1, largest)))
         for batch in self.file.iter_batches(rows, row_groups=groups, columns=[leaf], use_threads=False):
             values = batch.column(column)
             yield pc.struct_field(values, field) if field else values
-
-    def measure(self, leaf: str, groups: list[int]) -> int:
-        """Return the decoded bytes of a column in the largest of some row groups, each value that repeats once."""
-        places = [
-            place
-            for place in range(len(self.file.schema))
-            if f"{self.file.schema.column(place).path}.".startswith(f"{leaf}.")
-        ]
-        metadata = self.file.metadata
-        sizes = (sum(metadata.row_group(g).column(p).total_uncompressed_size for p in places) for g in groups)
-        return max(sizes, default=0)
 
 
 class ArrowTable:
