@@ -107,7 +107,12 @@ CATALOGUE = (
     Benchmark(name="curate/zipf_balance", minutes=4),
     Benchmark(name="curate/decode_rate", minutes=3, quick="--counts 40 80"),
     Benchmark(name="curate/scan_files", minutes=6, quick="--files 200"),
-    Benchmark(name="curate/planted_copies", minutes=5, words="{shared}/data/imagenet-samples.parquet"),
+    Benchmark(
+        name="curate/planted_copies",
+        minutes=8,
+        words="{shared}/data/imagenet-samples.parquet --peer",
+        quick="--quick",
+    ),
     Benchmark(
         name="curate/moderation",
         minutes=4,

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from math import log
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmarks.turns import Meter, Target, best, in_turn, record
@@ -44,8 +45,6 @@ def draw_crops(places: list[str], count: int) -> np.ndarray:
 
 def search(name: str, file: Path, size: int, queries: int) -> dict[str, float]:
     """Index the first `size` images and look for `queries` of them; leave the first queries' pairs in a file."""
-    import faiss
-
     from lvd_curate.copy_detection.hash_index import one_thread, open_index, search_index, write_index
     from lvd_curate.copy_detection.hashing import hash_views, sum_views
     from lvd_curate.copy_detection.views import VIEWS
@@ -62,12 +61,7 @@ def search(name: str, file: Path, size: int, queries: int) -> dict[str, float]:
                 write_index(hashes, Path(folder))
                 tables = open_index(Path(folder))
             else:
-                index = faiss.IndexBinaryFlat(128)
-                if name == "ivf" and size > 20_000:
-                    index = faiss.IndexBinaryIVF(index, 128, round(2 * size**0.5))
-                    index.cp.niter, index.cp.max_points_per_centroid, index.nprobe = 6, 64, 64
-                    index.train(hashes)
-                index.add(hashes)
+                index = build_peer(name, hashes)
         for view in range(0, len(VIEWS), 3):
             sums = np.concatenate([part for number in range(view, view + 3) for part in sum_views(thumbnails, number)])
             if name == "ours":
@@ -86,6 +80,21 @@ def search(name: str, file: Path, size: int, queries: int) -> dict[str, float]:
     }
     np.save(file.with_name(f"{name}.npy"), sorted(pairs))
     return figures
+
+
+def build_peer(name: str, hashes: np.ndarray) -> Any:
+    """faiss' index of hashes uint8 [N, 16]: all compared, or cells where there are enough to train them."""
+    import faiss
+
+    flat = faiss.IndexBinaryFlat(128)
+    if name == "flat" or len(hashes) <= 20_000:
+        flat.add(hashes)
+        return flat
+    cells = faiss.IndexBinaryIVF(flat, 128, round(2 * len(hashes) ** 0.5))
+    cells.cp.niter, cells.cp.max_points_per_centroid, cells.nprobe = 6, 64, 64
+    cells.train(hashes)
+    cells.add(hashes)
+    return cells
 
 
 def main() -> None:

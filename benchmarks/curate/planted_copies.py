@@ -1,27 +1,29 @@
 r"""How many planted copies hashes, an encoder and imagededup find, and how many strangers they take for copies.
 
-    python benchmarks/curate/planted_copies.py PHOTOGRAPHS.parquet \
-        [--every STEP] [--peer PYTHON] [--encoder SPEC] [--strangers POOL ...]
+    python -m benchmarks.curate.planted_copies PHOTOGRAPHS.parquet \
+        [--every STEP] [--peer] [--encoder SPEC] [--strangers POOL ...]
 
 Every STEP-th photograph (all by default) is edited in each of the eleven ways of `copy_detection.planted`; each set of
 copies is compared with the originals, as decontamination compares them, with the defaults. F1 is over pairs (copy,
-original). PYTHON is that of an environment with imagededup 0.3.3, whose four hashes look at the same files: at its
-default of 10 bits, and at whatever threshold is best for that edit. Each POOL is searched for copies within itself by
-hashes alone; what is found is printed. Appends one JSON line.
+original). With `--peer` imagededup's four hashes look at the same files: at its default of 10 bits, and at whatever
+threshold is best for that edit. The photographs and each POOL are searched for copies within themselves by hashes
+alone; what is found is printed. `--quick` renders a few photographs and asks no peer.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from benchmarks.photographs import render_photograph
+from benchmarks.turns import ROOT, Target, peer_python, record
 from PIL import Image
 
 from lvd_curate.columns import SCREENED
@@ -36,17 +38,69 @@ from lvd_curate.models.encoders import load_encoder
 from lvd_curate.stages.ingest import list_images
 from lvd_curate.stages.screen import screen_file
 
-RESULTS = Path(__file__).parents[1] / "results" / "curate.jsonl"
 DEFAULT_BITS = 10  # imagededup's max_distance_threshold
-PEER = """
-import json, sys
-from pathlib import Path
-from imagededup.methods import AHash, DHash, PHash, WHash
-for method in (PHash, DHash, AHash, WHash):
-    for folder in sorted(Path(sys.argv[1]).iterdir()):
-        hashes = method(verbose=False).encode_images(image_dir=folder, num_enc_workers=0)
-        print(json.dumps([method.__name__, folder.name, [hashes[name] for name in sorted(hashes)]]))
-"""
+QUICK = 6  # photographs
+
+
+def main() -> None:
+    """Measure, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", nargs="?")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--encoder")
+    parser.add_argument("--strangers", nargs="*", default=[])
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if not (given.photographs or given.quick):
+        parser.error("PHOTOGRAPHS.parquet or --quick")
+    pools = {} if given.quick else {place: read_photographs(place) for place in [given.photographs, *given.strangers]}
+    files = [render_photograph(seed) for seed in range(QUICK)] if given.quick else pools[given.photographs]
+    files = files[:: given.every]
+    config = DeduplicateConfig()
+    bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours, config.threshold)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bench = Workbench(folder / "work", InlineExecutor(), 2 * 10**9)
+        figures = measure_edits(files, given, bars, bench, folder)
+        found = {Path(place).name: count_strangers(place, pools[place], bars, bench, folder) for place in pools}
+    leads = [row[-2] - row[0] for row in figures.values()] if given.peer else []
+    targets = [Target("imagededup's best hash over ours, F1, worst edit", max(leads), 0.0, "at most")] if leads else []
+    facts = {
+        "encoder": Path(given.encoder).name if given.encoder else None,
+        "photographs": len(files),
+        "f1": figures,
+        "columns": "hashes, encoder if any, imagededup at 10 bits and at its best if run",
+        "pairs_within": {name: pairs[:1000] for name, pairs in found.items()},
+        "pairs": {name: len(pairs) for name, pairs in found.items()},
+    }
+    record("curate/planted_copies", facts, targets, ["numpy", "pillow", "faiss-gpu", "lvd-curate"])
+
+
+def measure_edits(
+    files: list[bytes], given: argparse.Namespace, bars: CopyBars, bench: Workbench, folder: Path
+) -> dict[str, list[float]]:
+    """Print and return F1 by edit: of hashes, with the encoder if there is one, of the peer if it is asked."""
+    edited = {"original": files, **plant_all(files)}
+    for name, planted in edited.items():
+        (folder / "files" / name).mkdir(parents=True)
+        for number, data in enumerate(planted):
+            (folder / "files" / name / f"{number:06d}.jpg").write_bytes(data)
+    peer = measure_peer(folder / "files", len(files)) if given.peer else {}
+    originals = look(files, given.encoder, folder / "looks" / "original")
+    figures = {}
+    out = partial(print, flush=True)
+    out(f"{'edit':16}{'hashes':>8}{'encoder':>9}{'imagededup, 10 bits':>21}{'best bits':>11}")
+    for name in EDITS:
+        copies = look(edited[name], given.encoder, folder / "looks" / name)
+        ours = [
+            compute_f1(find_pairs(copies._replace(vectors=vectors), originals, bars, bench), len(files))
+            for vectors in ([None, copies.vectors] if given.encoder else [None])
+        ]
+        figures[name] = [*ours, *peer.get(name, ())]
+        columns = [f"{ours[0]:8.4f}", f"{ours[1]:9.4f}" if given.encoder else " " * 9]
+        out(f"{name:16}" + "".join(columns) + "".join(f"{value:16.4f}" for value in peer.get(name, ())))
+    return figures
 
 
 def read_photographs(place: str) -> list[bytes]:
@@ -78,9 +132,10 @@ def compute_f1(pairs: set[tuple[int, int]], count: int) -> float:
     return 2 * right / (len(pairs) + count)
 
 
-def measure_peer(python: str, folder: Path, count: int) -> dict[str, tuple[float, float]]:
+def measure_peer(folder: Path, count: int) -> dict[str, tuple[float, float]]:
     """Return imagededup's best F1 of its four hashes per edit: at the default threshold, and at the best one."""
-    run = subprocess.run([python, "-c", PEER, folder], check=True, capture_output=True, text=True)
+    command = [str(peer_python("imagededup")), "-m", "benchmarks.peers.imagededup_hashes", str(folder)]
+    run = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     hashes: dict[str, dict[str, np.ndarray]] = {}
     for line in run.stdout.splitlines():
         method, name, values = json.loads(line)
@@ -94,58 +149,6 @@ def measure_peer(python: str, folder: Path, count: int) -> dict[str, tuple[float
             figures.append([2 * (right <= bar).sum() / ((bits <= bar).sum() + count) for bar in range(33)])
         best[name] = (float(np.max(figures, axis=0)[DEFAULT_BITS]), float(np.max(figures)))
     return best
-
-
-def main() -> None:
-    """Measure, print and record."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("photographs")
-    parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--peer")
-    parser.add_argument("--encoder")
-    parser.add_argument("--strangers", nargs="*", default=[])
-    given = parser.parse_args()
-    out = partial(print, flush=True)
-    config = DeduplicateConfig()
-    bars = CopyBars(config.hash_distance, config.hash_correlation, config.neighbours, config.threshold)
-    files = read_photographs(given.photographs)[:: given.every]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        bench = Workbench(folder / "work", InlineExecutor(), 2 * 10**9)
-        edited = {"original": files, **plant_all(files)}
-        for name, copies in edited.items():
-            (folder / "files" / name).mkdir(parents=True)
-            for number, data in enumerate(copies):
-                (folder / "files" / name / f"{number:06d}.jpg").write_bytes(data)
-        peer = measure_peer(given.peer, folder / "files", len(files)) if given.peer else {}
-        originals = look(files, given.encoder, folder / "looks" / "original")
-        figures = {}
-        out(f"{'edit':16}{'hashes':>8}{'encoder':>9}{'imagededup, 10 bits':>21}{'best bits':>11}")
-        for name in EDITS:
-            copies = look(edited[name], given.encoder, folder / "looks" / name)
-            ours = [
-                compute_f1(find_pairs(copies._replace(vectors=vectors), originals, bars, bench), len(files))
-                for vectors in ([None, copies.vectors] if given.encoder else [None])
-            ]
-            figures[name] = [*ours, *peer.get(name, ())]
-            columns = [f"{ours[0]:8.4f}", f"{ours[1]:9.4f}" if given.encoder else " " * 9]
-            out(f"{name:16}" + "".join(columns) + "".join(f"{value:16.4f}" for value in peer.get(name, ())))
-        found = {
-            place: count_strangers(place, given, folder, bars, bench) for place in [given.photographs, *given.strangers]
-        }
-    record = {
-        "benchmark": "planted_copies",
-        "date": time.strftime("%Y-%m-%d"),
-        "encoder": Path(given.encoder).name if given.encoder else None,
-        "photographs": len(files),
-        "f1": figures,
-        "columns": "hashes, encoder if any, imagededup at 10 bits and at its best if run",
-        "pairs_within": {Path(place).name: pairs for place, pairs in found.items()},
-        "versions": {name: version(name) for name in ("numpy", "pillow", "faiss-gpu")},
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    with open(RESULTS, "a") as results:
-        results.write(json.dumps(record) + "\n")
 
 
 def plant_all(files: list[bytes]) -> dict[str, list[bytes]]:
@@ -165,10 +168,9 @@ def find_pairs(copies: Looks, originals: Looks, bars: CopyBars, bench: Workbench
 
 
 def count_strangers(
-    place: str, given: argparse.Namespace, folder: Path, bars: CopyBars, bench: Workbench
+    place: str, files: list[bytes], bars: CopyBars, bench: Workbench, folder: Path
 ) -> list[tuple[int, int, float]]:
     """Print and return the pairs that hashes find within a set."""
-    files = read_photographs(place)
     looks = look(files, None, folder / "looks" / Path(place).name)
     start = time.process_time()
     best: dict[tuple[int, int], float] = {}
@@ -179,8 +181,8 @@ def count_strangers(
     seconds = time.process_time() - start
     print(f"{place}: {len(pairs)} pairs of {len(files) * (len(files) - 1) // 2:,}, {seconds:.0f} CPU seconds")
     print("".join(f"  rows {left} and {right}: {score}\n" for left, right, score in pairs[:40]), end="", flush=True)
-    return pairs[:1000]
+    return pairs
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

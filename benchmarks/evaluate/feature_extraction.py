@@ -112,7 +112,7 @@ def take_turn(turn: str, folder: Path, threads: int) -> None:
     from lvd_evaluate import ranks
 
     torch.set_num_threads(threads // int(os.environ.get("WORLD_SIZE", "1")))
-    figures = {}
+    figures: dict[str, float] = {}
     with ranks.together():
         for source, precision in CASES:
             take = extract if turn == "ours" else call_bare

@@ -42,7 +42,9 @@ def draw(count: int, width: int, seed: int) -> Features:
 
 def read(features: Features, layers: int, avgpool: bool) -> np.ndarray:
     """One of the grid's four inputs, float32."""
-    parts = [features.cls[:, -layers:].flatten(1), *([features.patch_mean] if avgpool else [])]
+    parts = [features.cls[:, -layers:].flatten(1)]
+    if avgpool and features.patch_mean is not None:
+        parts.append(features.patch_mean)
     return torch.cat(parts, dim=1).float().numpy()
 
 
@@ -79,7 +81,7 @@ def main() -> None:
             start = time.process_time()
             accuracy = fit_separately(train, test)
             theirs = time.process_time() - start
-    reached = float((outcome.predictions == test.labels.numpy()).mean())
+    reached = float(np.mean(outcome.predictions == test.labels.numpy()))
     print(
         f"ours {min(ours):.2f} CPU s, top-1 {reached:.4f}; 52 fits {theirs:.2f} ({theirs / min(ours):.1f} times ours; "
         f"limit 5), top-1 {accuracy:.4f}"

@@ -58,8 +58,8 @@ def fit_cold(train: Features, test: Features, tol: float) -> tuple[float, float]
 def main() -> None:
     """Measure, compare, print and record."""
     parser = argparse.ArgumentParser()
-    for name, default in (("train", 1600), ("test", 1000), ("width", 256)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name, size in (("train", 1600), ("test", 1000), ("width", 256)):
+        parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--tol", type=float, default=1e-6)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def main() -> None:
             cost, accuracy = fit_cold(train, test, tol)
             spent[name].append(time.process_time() - start)
     ours, default, close = (min(spent[name]) for name in ("ours", "default", "close"))
-    reached = float((outcome.predictions == test.labels.numpy()).mean())
+    reached = float(np.mean(outcome.predictions == test.labels.numpy()))
     print(
         f"ours {ours:.2f} CPU s, C {outcome.setting['C']:.4g}, top-1 {reached:.4f}; 45 cold fits {default:.2f} at 1e-4 "
         f"({default / ours:.1f} times ours; limit 4) and {close:.2f} at {given.tol:g} ({close / ours:.1f} times), "

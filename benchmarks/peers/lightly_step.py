@@ -96,7 +96,7 @@ def main(work: StepWork) -> None:
         callbacks=[watch],
         limit_train_batches=work.steps + 1,
     )
-    pool = [batch] * (work.steps + work.batch)  # it divides the number of items by the batch size
+    pool: Any = [batch] * (work.steps + work.batch)  # it divides the number of items by the batch size
     trainer.fit(method, DataLoader(pool, batch_size=None))
 
 

@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--lightly", help="interpreter that has lightly-train")
     parser.add_argument("--dry-run", action="store_true")
     given = parser.parse_args()
-    gpu = {"precision": "bf16", "device": "cuda", "steps": STEPS}
-    works = {"tiny": TINY} if given.dry_run else {name: replace(MODELS[name], **gpu) for name in given.models}
+    works = {"tiny": TINY} if given.dry_run else {name: on_gpu(MODELS[name]) for name in given.models}
     failed = False
     for name, work in works.items():
         commands = contestants(work, given.lightly, given.without)
@@ -66,6 +65,11 @@ def main() -> None:
     if "data" not in given.without:
         failed |= "failed" in wait_for_data(given.dry_run)
     sys.exit(failed)
+
+
+def on_gpu(work: StepWork) -> StepWork:
+    """The work as a GPU is given it."""
+    return replace(work, precision="bf16", device="cuda", steps=STEPS)
 
 
 def wait_for_data(dry_run: bool) -> dict[str, Any]:

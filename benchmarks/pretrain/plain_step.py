@@ -21,7 +21,7 @@ from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.optim import build_optimizer, set_step_values
 from lvd_pretrain.schedules import Schedules
 from lvd_pretrain.sinkhorn import sinkhorn_knopp
-from lvd_pretrain.vit import Block, VisionTransformer
+from lvd_pretrain.vit import Block, Mlp, VisionTransformer
 
 
 def drop_samples(branch: Tensor, rate: float) -> Tensor:
@@ -38,13 +38,17 @@ def attend(block: Block, x: Tensor) -> Tensor:
 
 def feed_forward(block: Block, x: Tensor) -> Tensor:
     """Linear, GELU, Linear, [B, N, D] -> [B, N, D]."""
+    assert isinstance(block.mlp, Mlp), "the recipe's"
     return block.mlp.fc2(F.gelu(block.mlp.fc1(x)))
 
 
-def backbone_tokens(backbone: VisionTransformer, images: Tensor, masks: Tensor | None = None) -> Tensor:
+def backbone_tokens(model: nn.ModuleDict, images: Tensor, masks: Tensor | None = None) -> Tensor:
     """Normed tokens of one crop list, cls first, [B, 1 + N, D]."""
+    backbone = model["backbone"]
+    assert isinstance(backbone, VisionTransformer)
     x = backbone.embed(images, masks)
     for block in backbone.blocks:
+        assert isinstance(block, Block)
         rate = block.drop_path if block.training else 0.0
         x = x + drop_samples(block.ls1(attend(block, block.norm1(x))), rate)
         x = x + drop_samples(block.ls2(feed_forward(block, block.norm2(x))), rate)
@@ -56,18 +60,18 @@ def compute_losses(method: SelfDistillation, views: Views, temperature: float) -
     config, batch = method.config, len(views.global_crops) // 2
     student, teacher, sharp = method.student, method.teacher, config.teacher.student_temperature
     with torch.no_grad():
-        tokens = backbone_tokens(teacher["backbone"], views.global_crops)
+        tokens = backbone_tokens(teacher, views.global_crops)
         iterations = config.teacher.sinkhorn_iterations
         cls_targets = sinkhorn_knopp(teacher["dino_head"](tokens[:, 0]).dense(), temperature, iterations)
         patch_logits = teacher["ibot_head"](tokens[:, 1:][views.masks]).dense()
         patch_targets = sinkhorn_knopp(patch_logits, temperature, iterations)
-    large = backbone_tokens(student["backbone"], views.global_crops, views.masks)
-    small = backbone_tokens(student["backbone"], views.local_crops)
+    large = backbone_tokens(student, views.global_crops, views.masks)
+    small = backbone_tokens(student, views.local_crops)
     cls_logits = torch.cat([student["dino_head"](part[:, 0]).dense() for part in (large, small)])
     dino = dino_loss(cls_targets.unflatten(0, (2, batch)), cls_logits.unflatten(0, (-1, batch)), sharp)
     patch_logits = student["ibot_head"](large[:, 1:][views.masks]).dense()
     ibot = ibot_loss(patch_targets, patch_logits, views.masked_weights, 2 * batch, sharp)
-    koleo = sum(koleo_loss(view) for view in large[:, 0].chunk(2))
+    koleo = torch.stack([koleo_loss(view) for view in large[:, 0].chunk(2)]).sum()
     return [*(config.loss.dino * term for term in dino), config.loss.ibot * ibot, config.loss.koleo * koleo]
 
 

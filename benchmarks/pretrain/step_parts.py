@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import lvd_pretrain.method
+from lvd_pretrain.heads import ProjectionHead
 from lvd_pretrain.method import SelfDistillation
 from lvd_pretrain.vit import Block
 
@@ -34,14 +35,13 @@ class Parts:
 
     def watch(self, method: SelfDistillation) -> None:
         """Mark the borders of a method's parts from now on."""
-        for model in (method.student, method.teacher):
-            for block in (module for module in model.modules() if isinstance(module, Block)):
-                self._watch_module(block.attn, "attention")
-                self._watch_module(block.mlp, "feed-forward")
-            for name, head in model.items():
-                if name != "backbone":
-                    self._watch_module(head.mlp, "heads")
-                    self._watch_module(head.last_layer, "heads")
+        for module in method.modules():
+            if isinstance(module, Block):
+                self._watch_module(module.attn, "attention")
+                self._watch_module(module.mlp, "feed-forward")
+            if isinstance(module, ProjectionHead):
+                self._watch_module(module.mlp, "heads")
+                self._watch_module(module.last_layer, "heads")
         for name in ("dino_loss", "ibot_loss", "koleo_loss"):
             setattr(lvd_pretrain.method, name, self._within("losses", getattr(lvd_pretrain.method, name)))
         object.__setattr__(method, "_assign", self._within("losses", method._assign))
