@@ -125,7 +125,7 @@ def test_vectors_become_one_matrix_with_zeros_where_there_are_none(tmp_path: Pat
     assert artifact.table()["vector"].to_list() == [False, True] * 3
     assert told == [(2, 1), (1, 1), (3, 1)]
     files = sorted(path.name for path in artifact.path.iterdir())
-    assert files == [*(f"shard-0000{n}.parquet" for n in range(3)), "vector.npy"]
+    assert files == ["checksums.json", *(f"shard-0000{n}.parquet" for n in range(3)), "vector.npy"]
 
 
 def test_no_vector_anywhere_is_a_matrix_without_columns(tmp_path: Path) -> None:

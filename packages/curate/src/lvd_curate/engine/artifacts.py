@@ -8,8 +8,10 @@ mark, and a build that was killed goes on after its last whole shard.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,7 +26,10 @@ import pyarrow.parquet as pq
 from lvd_curate.errors import InputError
 
 HASHED = 1 << 16  # rows of a table that are text at a time while it is hashed
+CHECKSUMS = "checksums.json"
 PIECES = "pieces"  # what a stage needs while it works, inside the folder it builds
+
+logger = logging.getLogger(__name__)
 
 
 class Mapper(Protocol):
@@ -79,13 +84,47 @@ class ArtifactStore:
         """
         fingerprint = compute_fingerprint(name, version, config, inputs)
         path = self.folder / f"{name}-{fingerprint[:16]}"
-        if not path.exists():
+        if not is_whole(path):
             draft = draft_of(path)
             (draft / PIECES).mkdir(parents=True, exist_ok=True)
             build(draft)
             shutil.rmtree(draft / PIECES)
-            publish_folder(draft, path)
+            publish_artifact(draft, path)
         return Artifact(path, fingerprint)
+
+
+def publish_artifact(draft: Path, path: Path) -> None:
+    """Note the checksums of a complete folder's files, and rename it into place."""
+    sums = {file.name: compute_checksum(file) for file in sorted(draft.iterdir()) if not file.name.startswith(".")}
+    with write_whole(draft / CHECKSUMS) as stream:
+        stream.write((json.dumps(sums) + "\n").encode())
+    publish_folder(draft, path)
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether an artifact is there, as it was written; a damaged one is removed with a line, to be built again."""
+    if not path.exists():
+        return False
+    try:
+        noted = path / CHECKSUMS  # artifacts of versions before 0.1 have none
+        sums = json.loads(noted.read_bytes()) if noted.exists() else {}
+        damaged = next((name for name, found in sums.items() if compute_checksum(path / name) != found), None)
+    except (FileNotFoundError, ValueError) as error:
+        damaged = str(error)
+    if damaged is None:
+        return True
+    logger.warning("%s: damaged (%s), built again", path, damaged)
+    shutil.rmtree(path)
+    return False
+
+
+def compute_checksum(file: Path) -> int:
+    """Return the CRC-32 of a file's bytes: of disks that err, not of people who mean harm."""
+    found = 0
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 def draft_of(path: Path) -> Path:
@@ -136,6 +175,9 @@ def write_whole(file: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(draft, file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # a write that fails does not say to which file
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from lvd_curate.columns import LISTING
-from lvd_curate.engine.artifacts import Artifact, fingerprint_rows, publish_folder, write_table
+from lvd_curate.engine.artifacts import Artifact, fingerprint_rows, is_whole, publish_artifact, write_table
 
 # Rows per shard: small ones first, so that a small job keeps every core busy and a large one makes few files.
 RAMP = ((16, 256), (16, 1024))
@@ -123,8 +123,8 @@ def store_listing(frames: Iterable[pl.DataFrame], folder: Path) -> Artifact:
     write_listing(frames, draft)
     fingerprint = Catalogue((Artifact(draft, ""),)).fingerprint(LISTING.names())
     path = folder / f"listing-{fingerprint[:16]}"
-    if path.exists():
+    if is_whole(path):
         shutil.rmtree(draft)
     else:
-        publish_folder(draft, path)
+        publish_artifact(draft, path)
     return Artifact(path, fingerprint)
