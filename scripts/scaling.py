@@ -64,7 +64,9 @@ def render_figures(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Where every number comes from."""
     lines = ["| figure | value | from |", "|---|---:|---|"]
     for each in figures["measured"].values():
-        lines.append(f"| {each['what']} | {each['value']:,.5g} | measured, `benchmarks/results/{each['record']}` |")
+        file, benchmark = each["record"].split("/")
+        where = f"measured: `{benchmark}` in `benchmarks/results/{file}.jsonl`"
+        lines.append(f"| {each['what']} | {each['value']:,.5g} | {where} |")
     for name, each in figures["published"].items():
         lines.append(f"| GPU hours of `{name}` | {each['a100_hours']:,} | published: {each['where']} |")
     for each in figures["assumed"].values():
