@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BENCH = $(RUN) python -m benchmarks.run $(if $(DATA),--shared $(DATA)) $(if $(SCRATCH),--scratch $(SCRATCH)) $(if $(QUICK),--quick)
 
-.PHONY: help install quickstart test test-fast bench bench-gpu check docs docs-blocks format build clean
+.PHONY: help install quickstart test test-fast bench bench-gpu check docs docs-blocks format build wheels lowest clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,12 @@ format: install  ## rewrite the code in the house's format
 
 build: install  ## wheels and source archives of the three packages
 	@$(UV) build --all-packages --quiet
+
+wheels: install  ## each wheel alone on Python 3.11, 3.12, 3.13, then all beside Hugging Face's evaluate; fetches what is missing
+	@$(RUN) python scripts/try_wheels.py --python 3.11 3.12 3.13 --beside
+
+lowest: install  ## each package's tests with the oldest libraries that it allows; fetches them
+	@$(RUN) python scripts/lowest_versions.py
 
 clean:  ## remove what the quickstart and the tools' caches wrote
 	rm -rf quickstart site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
