@@ -33,7 +33,7 @@ def prefer_cache_if_unreachable() -> None:
     try:
         socket.create_connection((address.hostname or "", address.port or 443), timeout=TIMEOUT).close()
     except OSError as error:
-        logger.info("the hub does not answer (%s): only what its cache holds can be used", error)
+        logger.warning("the hub does not answer (%s): only what its cache holds can be used", error)
         constants.HF_HUB_OFFLINE = True
         if "datasets" in sys.modules:
             sys.modules["datasets"].config.HF_HUB_OFFLINE = True
