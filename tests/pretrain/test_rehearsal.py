@@ -51,6 +51,10 @@ def test_checkpointing_of_activations_shows(tiny):
     assert again.activations < 0.8 * whole.activations
 
 
+def test_a_kernel_of_gpus_is_rehearsed_without_one(tiny):
+    assert rehearse(tiny("precision=bf16", "model.attention=varlen")) == rehearse(tiny("precision=bf16"))
+
+
 def test_weights_are_counted_as_they_are(tiny):
     config = tiny()
     method, found = SelfDistillation(config), rehearse(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -74,6 +75,7 @@ def rehearse(config: PretrainConfig) -> Rehearsal:
     Raises:
         InputError: the recipe's teacher of distillation cannot be opened.
     """
+    config = replace(config, model=replace(config.model, attention="sdpa"))  # what a recipe names may need a GPU
     with torch.device("meta"):  # weights are drawn in no time
         method = build_method(config).train()
     for block in (module for module in method.student.modules() if isinstance(module, Block)):
