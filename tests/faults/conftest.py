@@ -113,12 +113,13 @@ class Tool:
         found = {fingerprint_tree(image): image for image in sorted(kept.iterdir(), reverse=True)}
         return sorted(found.values())
 
-    def python(self, code: str) -> None:
-        """Run code where the tool's libraries are imported."""
+    def python(self, code: str) -> str:
+        """Run code where the tool's libraries are imported; returns what it said."""
         self.runs += 1
         log = self.root / f"{self.name}-{self.runs}.log"
         ended = self.wait((self.ask(python=code, log=str(log), environment=self.environment), log))
         assert ended.code == 0, ended.said
+        return ended.said
 
     def disk(self, place: Path, kilobytes: int) -> Path:
         """A disk of this size at `place`, seen by this tool alone; returns where the test finds its files."""

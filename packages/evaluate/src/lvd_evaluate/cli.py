@@ -24,6 +24,10 @@ DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
 }
+LOST_WORKER = (
+    "a process that reads images was killed, most likely for want of memory: lower segmentation.workers or "
+    "depth.workers; what is finished is kept, the same command goes on"
+)
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -284,9 +288,15 @@ def _run(ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assig
 
 @contextmanager
 def naming(out: Path) -> Iterator[None]:
-    """A write that fails does not say to which file: then it was one below `out`."""
+    """Say where a write failed, which was below `out` if it does not say it itself, and that a process was lost."""
     try:
         yield
+    except (EOFError, ConnectionError) as error:  # a pipe whose other end is gone
+        raise InputError(LOST_WORKER) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(LOST_WORKER) from error
     except OSError as error:
         error.filename = error.filename or str(out)
         raise
