@@ -26,7 +26,8 @@ GIVEN = {  # name: how it is made, in the page's folder; a block that begins wit
     "pretrain tiny data.path=corpus/pool out=runs/first optim.steps=10 optim.warmup=2\n",
     "checkout": f'cp -r "{REPOSITORY}/benchmarks" .\n',
 }
-LANGUAGES = {"bash", "python", "yaml", "text"}  # text is what a program says: nothing to run
+EDITS = {"py", "diff"}  # a file to write, a change to make: tests/test_contributing.py applies those of its pages
+LANGUAGES = {"bash", "python", "yaml", "text"} | EDITS  # text is what a program says: nothing to run
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w-]*)(?: title=\"(?P<title>[^\"]+)\")?(?P<rest>.*)$"
 )

@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from blocks_in_docs import GIVEN, NEEDS, REPOSITORY, Block, list_blocks, list_given, list_pages
+from blocks_in_docs import EDITS, GIVEN, NEEDS, REPOSITORY, Block, list_blocks, list_given, list_pages
 
 RUNNERS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 LIMIT = 1800  # seconds a block may take
@@ -54,7 +54,7 @@ class Runner:
         for name in list_given(text):
             shutil.copytree(self.make(name), folder, symlinks=True, dirs_exist_ok=True)
         for block in list_blocks(text):
-            if block.title:
+            if block.title and block.language not in EDITS:
                 (folder / block.title).write_text(block.text, encoding="utf-8")
             run = block.language in RUNNERS and set(block.needs) <= self.at_hand
             if run and not run_block(self.share(block, folder), str(page), folder):

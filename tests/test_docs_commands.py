@@ -92,7 +92,7 @@ def place(tmp_path, monkeypatch):
 )
 def test_a_line_that_is_shown_is_taken(page, words, place, monkeypatch):
     for block in docs.list_blocks((TITLED if page == HELP_TEXTS else page).read_text(encoding="utf-8")):
-        if block.title:
+        if block.language == "yaml":
             (place / block.title).write_text(block.text, encoding="utf-8")
     check(words, monkeypatch)
 
@@ -205,6 +205,9 @@ def test_every_block_is_run_or_says_what_it_needs(page):
         if block.language == "yaml":
             used = any(block.title in other.text for other in blocks if other.language == "bash" and block.title)
             assert used, f"line {block.line}: YAML has a title and a command that reads it"
+        if block.language in docs.EDITS:
+            assert block.title
+            assert page in (ROOT / "docs" / "contributing").glob("add-*.md"), "nothing applies the changes of this page"
         if block.language == "python":
             compile(block.text, name(page), "exec")
         for body in re.findall(r"python - <<'(\w+)'\n(.*?)^\1$", block.text, re.DOTALL | re.MULTILINE):
