@@ -18,7 +18,7 @@ from lvd_curate.errors import InputError
 from lvd_curate.inputs.file_names import is_regular, show_name, stamp_file
 
 BATCH = 64  # rows decoded at once: what a reader of full-size photographs can always hold
-# Bytes that they may be if each is as large as all of its row group, as one value repeated is. Decoding takes thrice that.
+# Bytes of them if each is as large as all of its row group, as one value repeated is; decoding takes thrice that.
 BATCH_BYTES = 1 << 28
 MIN_BYTES = 1 << 16  # of a table: below it any number of rows up to this one is soon listed
 MAX_NAME = 255  # letters of an original name, what a file may have on this system
