@@ -121,10 +121,9 @@ def tell_machine() -> str:
     gpus = f"{torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU"
     cores, software = f"{len(models)} cores of an {models[0]}", f"Python {platform.python_version()}"
     command = "`python scripts/transcript.py docs/first-hour.md`"
-    today = datetime.date.today()
-    sentence = (
-        f"Recorded {today} by {command} on {cores}, {gpus}, {platform.system()}, {software}, torch {torch.__version__}."
-    )
+    load = f"{os.getloadavg()[2]:.0f} processes at work (mean of the last 15 minutes)"
+    machine = f"{cores}, {gpus}, {load}; {platform.system()}, {software}, torch {torch.__version__}"
+    sentence = f"Recorded {datetime.date.today()} by {command} on {machine}."
     return "\n".join(textwrap.wrap(sentence, 120, break_on_hyphens=False))
 
 
