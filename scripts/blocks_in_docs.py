@@ -1,9 +1,10 @@
 """Code blocks of the pages that a reader meets, and what stands beside them for whoever runs them.
 
-Two comments, which no reader sees, on lines of their own:
+Comments, which no reader sees, on lines of their own:
 
     <!-- needs: gpu, network -->   before a block: what it takes that is not at hand everywhere (NEEDS)
-    <!-- given: corpus, run -->    before the blocks of a page: what the page supposes to be there already (GIVEN)
+    <!-- page needs: time -->      what all blocks of a page take beside that
+    <!-- given: corpus, run -->    what a page supposes to be there already (GIVEN)
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LANGUAGES = {"bash", "python", "yaml", "text"} | EDITS  # text is what a program
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w-]*)(?: title=\"(?P<title>[^\"]+)\")?(?P<rest>.*)$"
 )
-COMMENT = re.compile(r"^<!-- (?P<word>needs|given): (?P<names>[a-z, ]+) -->$")
+COMMENT = re.compile(r"^<!-- (?P<word>needs|page needs|given): (?P<names>[a-z, ]+) -->$")
 
 
 class Block(NamedTuple):
@@ -82,12 +83,10 @@ def _read_until(fence: str, lines: Iterator[tuple[int, str]], start: int) -> Ite
     raise ValueError(f"line {start}: the block is not closed")
 
 
-def list_given(text: str) -> list[str]:
-    """What a page supposes to be there."""
+def list_said(word: str, text: str) -> list[str]:
+    """What is said of a page: by `given` or `page needs`."""
     found = (COMMENT.match(line) for line in text.splitlines())
-    return [
-        name for comment in found if comment and comment["word"] == "given" for name in split_names(comment["names"])
-    ]
+    return [name for comment in found if comment and comment["word"] == word for name in split_names(comment["names"])]
 
 
 def split_names(names: str) -> tuple[str, ...]:

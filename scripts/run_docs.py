@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from blocks_in_docs import EDITS, GIVEN, NEEDS, REPOSITORY, Block, list_blocks, list_given, list_pages
+from blocks_in_docs import EDITS, GIVEN, NEEDS, REPOSITORY, Block, list_blocks, list_pages, list_said
 
 RUNNERS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
 LIMIT = 1800  # seconds a block may take
@@ -51,12 +51,13 @@ class Runner:
             *(f for where in self.files for f in where.iterdir()),
         ]:
             (folder / source.name).symlink_to(source)
-        for name in list_given(text):
+        for name in list_said("given", text):
             shutil.copytree(self.make(name), folder, symlinks=True, dirs_exist_ok=True)
+        page_needs = list_said("page needs", text)
         for block in list_blocks(text):
             if block.title and block.language not in EDITS:
                 (folder / block.title).write_text(block.text, encoding="utf-8")
-            run = block.language in RUNNERS and set(block.needs) <= self.at_hand
+            run = block.language in RUNNERS and {*block.needs, *page_needs} <= self.at_hand
             if run and not run_block(self.share(block, folder), str(page), folder):
                 return False
         return True

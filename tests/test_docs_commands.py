@@ -198,8 +198,10 @@ def test_a_line_with_a_slip_is_not_taken(line, complaint, place, monkeypatch):
 def test_every_block_is_run_or_says_what_it_needs(page):
     text = page.read_text(encoding="utf-8")
     blocks = docs.list_blocks(text)  # raises at a block that is none of the languages that are run or shown
-    assert {need for block in blocks for need in block.needs} <= set(docs.NEEDS)
-    assert set(docs.list_given(text)) <= set(docs.GIVEN)
+    assert {need for block in blocks for need in block.needs} | set(docs.list_said("page needs", text)) <= set(
+        docs.NEEDS
+    )
+    assert set(docs.list_said("given", text)) <= set(docs.GIVEN)
     assert text.count("<!-- needs:") == sum(bool(block.needs) for block in blocks)
     for block in blocks:
         if block.language == "yaml":
