@@ -56,8 +56,8 @@ def test_rehearsed_weights_are_those_of_the_recipe(name):
 
 
 def test_a_rehearsal_on_record_is_near_what_the_code_holds_now():
-    now = rehearse(build_config(find_recipe("vitl14"), []))
-    then = FIGURES["rehearsed"]["vitl14"]["activations"]
+    now = rehearse(build_config(find_recipe("vitg14"), []))
+    then = FIGURES["rehearsed"]["vitg14"]["activations"]
     assert now.activations == pytest.approx(then, rel=0.1), "run: python scripts/scaling.py --rehearse"
 
 
