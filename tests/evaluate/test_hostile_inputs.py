@@ -9,10 +9,12 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -229,3 +231,305 @@ def test_a_pipe_in_the_place_of_a_piece_is_not_waited_for(refuse, model, missing
     (model / missing).unlink()
     os.mkfifo(model / missing)
     assert str(model) in refuse(ckpt=model)
+
+
+# ---- recipes and words -----------------------------------------------------------------------------------------------
+
+
+BOMB = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10) if i else 'lol'}]\n" for i in range(12))
+RECIPES = {
+    "python tag": "seed: !!python/object/apply:os.system ['touch {trace}']",
+    "python name": "seed: !!python/name:os.system",
+    "billion laughs": BOMB,
+    "holds itself": "knn: &a {neighbours: *a}",
+    "environment": "data: {name: '${oc.env:HF_TOKEN}'}",
+    "interpolation": "seed: ${bootstrap}",
+    "login": "data: {name: 'https://user:secret@host/x'}",
+    "terminal codes": 'data: {name: "\\e]0;pwned\\a"}',
+    "key twice": "seed: 1\nseed: 2",
+    "tab": "knn:\n\tneighbours: [5]",
+    "dotted key": "knn.temperature: 0.1",
+    "list": "- seed",
+    "deep": "[" * 5_000,
+    "binary": "\x00\x01\x02",
+    "infinite": "knn: {temperature: 1e999}",
+    "not a number": "data: {crop_ratio: .nan}",
+    "negative": "features: {threads: -5}",
+    "absurd": "features: {batch_size: 99999999999999999999}",
+    "long number": "seed: " + "9" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_hostile_recipe_is_refused(refuse, trace, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPES[name].replace("{trace}", str(trace)))
+    line = refuse(recipe)
+    assert "secret" not in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "huge", "UTF-16", "name too long"])
+def test_a_recipe_that_is_no_text_is_not_waited_for(refuse, tmp_path, kind):
+    recipe = tmp_path / ("r" * (300 if kind == "name too long" else 3) + ".yaml")
+    if kind == "folder":
+        recipe.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(recipe)
+    elif kind == "huge":
+        with recipe.open("wb") as file:
+            file.truncate(100_000_000)
+    elif kind == "UTF-16":
+        recipe.write_bytes("seed: 1".encode("utf-16"))
+    assert str(recipe)[-40:] in refuse(recipe)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"ckpt": "https://user:secret@host/model"},
+        {"data": "train=https://user:secret@host/data"},
+        {"out": "out\x1b[2J"},
+        {"ckpt": "${oc.env:HF_TOKEN}"},
+    ],
+    ids=short,
+)
+def test_words_that_would_be_saved_hold_no_secrets(refuse, words):
+    assert "secret" not in refuse(**words)
+
+
+def test_the_results_do_not_replace_a_config_of_another_origin(refuse, run_folder, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.yaml").write_text("preset: clean\n")
+    assert "give another --out" in refuse(out=out)
+    assert (out / "config.yaml").read_text() == "preset: clean\n"
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["{secret}", "data/../../secret.jpg", "https://host/x.jpg", "/dev/zero", "{pipe}"])
+def test_a_table_opens_no_file_elsewhere(refuse, corpus, make_image, tmp_path, path):
+    import datasets
+
+    secret, folder = tmp_path / "secret.jpg", tmp_path / "data"
+    secret.write_bytes(make_image(0, np.random.default_rng(0)))
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    cell = {"bytes": None, "path": path.format(secret=secret, pipe=folder / "pipe.jpg")}
+    table = datasets.Dataset.from_dict({"image": [cell], "label": ["red"]})
+    table.to_parquet(folder / "table.parquet")
+    line = refuse("--data", f"test={folder / 'table.parquet'}", data=f"train={corpus / 'train'}")
+    assert "test row 0" in line
+
+
+@pytest.fixture
+def hostile_folder(make_image, tmp_path):
+    """Classes whose names are markup and terminal codes, among them a pipe and a dangling link."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label, name in enumerate((TITLE.replace("/", "\u2215"), CODES[:-1], "$x^2$ [a](b) | `c`")):
+            folder = tmp_path / "hostile" / split / name
+            folder.mkdir(parents=True)
+            for number in range(6):
+                (folder / f"{number}.jpg").write_bytes(make_image((label + number) % 3, generator))  # taken for others
+            os.mkfifo(folder / "pipe.jpg")
+            (folder / "nowhere.jpg").symlink_to("nothing")
+    return tmp_path / "hostile"
+
+
+def test_names_of_classes_are_shown_and_never_obeyed(call, hostile_folder, run_folder, tmp_path):
+    out = tmp_path / "out"
+    words = ("--ckpt", run_folder, "--data", hostile_folder, "--baseline", "pixels:8", "--out", out, *FAST)
+    code, printed, told = call("knn", *words)
+    assert code == 0, told
+    assert "<img" not in printed
+    page = (out / "report.html").read_text()
+    assert "<img src=x" not in page
+    assert page.count("<script>") == 1
+    assert "&lt;img src=x" in page
+    assert "\x1b" not in page + (out / "report.md").read_text() + (out / "results.jsonl").read_text()
+    assert opened_title(out / "report.html", tmp_path) == "evaluate: frozen features"
+
+
+def test_a_class_that_is_no_unicode_is_one_line(refuse, make_image, tmp_path):
+    folder = tmp_path / "data" / "train" / "class\udcff"
+    folder.mkdir(parents=True)
+    (folder / "0.jpg").write_bytes(make_image(0, np.random.default_rng(0)))
+    shutil.copytree(tmp_path / "data" / "train", tmp_path / "data" / "test")
+    assert "not readable as a dataset (UnicodeEncodeError" in refuse(data=tmp_path / "data")
+
+
+def opened_title(page: Path, tmp_path: Path) -> str:
+    """The title of a page after its scripts ran, in Chromium where it is installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    flags += " disable-component-update disable-sync dump-dom virtual-time-budget=2000"
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = subprocess.run(
+        [chromium, *(f"--{flag}" for flag in flags.split()), profile, page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    return done.stdout.partition("<title>")[2].partition("</title>")[0]
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured(run_folder, corpus, tmp_path_factory):
+    """A folder of results."""
+    from lvd_evaluate.benchmark import run_benchmark
+    from lvd_evaluate.recipes import Assignment, build_config
+
+    out = tmp_path_factory.mktemp("measured")
+    run_benchmark(
+        str(run_folder), ["pixels:8"], [Assignment(None, [str(corpus)], ["knn"], build_config(None, FAST))], out
+    )
+    return out
+
+
+@pytest.fixture
+def results(measured, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(measured, tmp_path / "results")
+
+
+def edited(**fields: object):
+    """The rows, each with other fields."""
+
+    def write(lines: list[str]) -> bytes:
+        return "".join(json.dumps(json.loads(line) | fields) + "\n" for line in lines).encode()
+
+    return write
+
+
+HOSTILE_RESULTS = {
+    "no JSON": b"<html>\n",
+    "a list": b"[1]\n",
+    "a number": b"7\n",
+    "empty line": b"\n",
+    "deep": b"[" * 100_000,
+    "UTF-16": '{"run": "a"}\n'.encode("utf-16"),
+    "invalid UTF-8": b'{"run": "\xff"}\n',
+    "cut": lambda lines: lines[0][:99].encode(),
+    "unknown field": edited(**{"\x1b[2J": 1}),
+    "value as text": edited(value="0.5"),
+    "value NaN": edited(value=float("nan")),
+    "value infinite": edited(ci_high=float("inf")),
+    "value as boolean": edited(value=True),
+    "value beyond figures": edited(value=1e308),
+    "long number": lambda lines: b'{"value": ' + b"9" * 5000 + b"}\n",
+    "setting as list": edited(setting=[]),
+    "shots as text": edited(setting={"per_class": "x"}),
+    "comparisons without a verdict": edited(comparisons=[{"spec": "x"}]),
+    "difference as text": edited(comparisons=[{"spec": "x", "baseline": "x", "verdict": "tie", "delta": "x"}]),
+    "published without a value": edited(published={"source": "x"}),
+    "versions as list": edited(versions=["x"]),
+    "a billion classes": edited(n_classes=10**12),
+    "run elsewhere": edited(run="../../secret"),
+    "run absolute": edited(run="/etc"),
+    "line of 10 MB": edited(reason="x" * 10_000_000),
+    "text of 100 kB": edited(model="x" * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_RESULTS)
+def test_hostile_results_are_refused_by_line(call, results, name):
+    file = results / "results.jsonl"
+    lines, content = file.read_text().splitlines(), HOSTILE_RESULTS[name]
+    file.write_bytes(content(lines) if callable(content) else content)
+    before = file.read_bytes()
+    code, _, told = call("report", results)
+    assert code == 2
+    assert "line 1: no lvd-results-v1 row" in told
+    assert len(told) < 2000
+    assert file.read_bytes() == before
+
+
+MARKUP = (
+    "model",
+    "task",
+    "protocol",
+    "probe",
+    "metric",
+    "spec",
+    "loader",
+    "preprocessing",
+    "feature",
+    "procedure",
+    "unit",
+    "units",
+)
+
+
+def test_markup_in_every_field_of_a_row_is_shown_and_never_obeyed(call, results, tmp_path):
+    lines = (results / "results.jsonl").read_text().splitlines()
+    hostile = {field: f"{TITLE}{CODES} ![x](http://host/x.png) {field}" for field in MARKUP}
+    rows = edited(**hostile, setting={TITLE: TITLE + CODES}, notes={"chosen_on": TITLE}, versions={TITLE: TITLE})(
+        lines[:1]
+    )
+    missing = {"status": "unavailable", "reason": TITLE + CODES, "value": None, "spec": "x", "comparisons": []}
+    rows += edited(**missing, versions={TITLE: CODES})(lines[:1])
+    (results / "results.jsonl").write_bytes(rows + rows)  # and twice
+    code, printed, told = call("report", results)
+    assert code == 0, told
+    assert "<img" not in printed
+    assert "![x](" not in printed
+    page = (results / "report.html").read_text()
+    assert "<img src=x" not in page
+    assert page.count("<script>") == 1
+    assert opened_title(results / "report.html", tmp_path) == "evaluate: frozen features"
+
+
+@pytest.mark.parametrize("how", ["cut", "pickle", "other shapes", "empty", "beyond"])
+def test_hostile_predictions_are_left_out_of_the_report(call, results, trace, caplog, how):
+    for file in (results / "predictions").glob("*.npz"):
+        arrays = dict(np.load(file))
+        name = next(key for key in arrays if key.startswith("prediction "))
+        if how == "cut":
+            file.write_bytes(file.read_bytes()[:200])
+        elif how == "pickle":
+            np.savez(file, **(arrays | {"label": np.array([Malice(trace)], dtype=object)}))
+        else:
+            wrong = {"other shapes": np.zeros(3, int), "empty": np.zeros(0, int), "beyond": arrays["label"] + 10**15}
+            np.savez(file, **(arrays | {name: wrong[how]}))
+    code, printed, told = call("report", results)
+    assert code == 0, told
+    assert "kNN top-1" in printed
+    assert "single classes are left out" in caplog.text
+
+
+def test_pictures_beside_the_results_are_read_from_there_alone(call, results, make_image, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "a.png").write_bytes(make_image(0, np.random.default_rng(0)))
+    (results / "pictures").mkdir()
+    os.mkfifo(results / "pictures" / "pipe.png")
+    (results / "pictures" / f"{TITLE.replace('/', '')}.png").write_bytes(b"<svg onload=alert(1)>")
+    code, _, told = call("report", results)
+    assert code == 0, told
+    assert "<svg onload" not in (results / "report.html").read_text()
+
+
+@pytest.mark.parametrize("how", ["cut", "pickle", "other shape"])
+def test_a_poisoned_shard_of_features_is_computed_again(call, results, corpus, run_folder, trace, how):
+    before = {file: file.read_bytes() for file in (results / "features").rglob("cls.npy")}
+    for file in before:
+        if how == "cut":
+            file.write_bytes(before[file][:-9])
+        elif how == "pickle":
+            np.save(file, np.array([Malice(trace)], dtype=object))
+        else:
+            np.save(file, np.zeros((2, 2), np.float16))
+    shutil.rmtree(results / "predictions")
+    (results / "results.jsonl").unlink()
+    words = ("--ckpt", run_folder, "--data", corpus, "--baseline", "pixels:8", "--out", results, *FAST)
+    code, _, told = call("knn", *words)
+    assert code == 0, told
+    assert {file: file.read_bytes() for file in before} == before

@@ -11,6 +11,7 @@ from lvd_evaluate.reporting.confusions import ConfusedPair, confusion_pairs
 from lvd_evaluate.reporting.tables import Column, Table
 from lvd_evaluate.scoring.results import Row, setting_name
 
+MOST_CLASSES = 10_000_000
 SHOWN = 12  # classes per figure: those that differ most
 
 
@@ -43,8 +44,7 @@ def confusions(table: Table, folder: Path) -> list[Confusions]:
             if name not in arrays:
                 continue
             labels, predictions = arrays["label"], arrays[name]
-        if labels.shape != predictions.shape or labels.ndim != 1 or min(labels.min(), predictions.min()) < -1:
-            raise ValueError(f"{path.name}: labels and predictions do not fit one another")
+        _require_numbers(labels, predictions)
         names = class_names(row, folder, max(row.n_classes, int(max(labels.max(), predictions.max())) + 1))
         pairs = confusion_pairs(labels, predictions, names, SHOWN)
         found += [Confusions(column, pairs)] if pairs else []
@@ -87,6 +87,7 @@ def class_values(row: Row, folder: Path) -> np.ndarray | None:
     with np.load(path, allow_pickle=False) as arrays:
         if f"prediction {name}" in arrays:
             labels, predictions = arrays["label"], arrays[f"prediction {name}"]
+            _require_numbers(labels, predictions)
             count = max(row.n_classes, int(labels.max()) + 1)
             sums = np.bincount(labels, weights=predictions == labels, minlength=count)
             return _ratio(sums, np.bincount(labels, minlength=count))
@@ -101,6 +102,13 @@ def class_names(row: Row, folder: Path, count: int) -> list[str]:
     with np.load(evidence(row, folder), allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
     return names if len(names) == count else [f"class {number}" for number in range(count)]
+
+
+def _require_numbers(labels: np.ndarray, predictions: np.ndarray) -> None:
+    """Refuse what cannot be numbers of classes: a count of them up to the largest would fill the memory."""
+    both = np.stack([labels, predictions])
+    if both.ndim != 2 or both.dtype.kind not in "iu" or both.min() < -1 or both.max() >= MOST_CLASSES:
+        raise ValueError("labels and predictions are no numbers of classes")
 
 
 def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def draw_bars(table: Table) -> list[str]:
 def _draw_bars(table: Table, columns: Sequence[Column], specs: Sequence[str]) -> str:
     from matplotlib.figure import Figure
 
-    scale, unit = (100.0, "percent") if columns[0].unit == "" else (1.0, columns[0].unit.replace("1", "value"))
+    scale, unit = (100.0, "percent") if columns[0].unit == "" else (1.0, _short(columns[0].unit.replace("1", "value")))
     height = 0.8 / len(columns)
     figure = Figure(figsize=(8.4, 0.9 + (0.34 + 0.28 * len(columns)) * len(specs)), layout="constrained")
     axes = figure.subplots()
@@ -88,7 +88,7 @@ def draw_curves(rows: Sequence[Row]) -> list[str]:
                 color=COLOURS[order % len(COLOURS)],
                 label=_short(line[counts[0]].model),
             )
-        axes.set(xscale="log", xlabel="train images per class", ylabel=f"{probe_title(probe, metric)}, percent")
+        axes.set(xscale="log", xlabel="train images per class", ylabel=f"{_short(probe_title(probe, metric))}, percent")
         ticks = sorted({_shots(row) for row in mine})
         axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
         axes.minorticks_off()

@@ -9,6 +9,8 @@ from dataclasses import MISSING, Field
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+from lvd_evaluate.errors import printable
+
 LINE = 1_000_000  # characters of a row
 TEXT = 10_000  # of a text in it
 LARGEST = 1e15  # number
@@ -43,7 +45,17 @@ def read_record(line: str, fields: tuple[Field[Any], ...], hints: dict[str, Any]
         if not _fits(value, hints[name]):
             raise ValueError(f"{name} is {json.dumps(value)[:80]}")
     _check_inside(record)
-    return record
+    cleaned: dict[str, Any] = _clean(record)
+    return cleaned
+
+
+def _clean(value: Any) -> Any:
+    """The same with every text on one line that a terminal or a figure only shows."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(name): _clean(entry) for name, entry in value.items()}
+    return [_clean(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _check_inside(record: dict[str, Any]) -> None:

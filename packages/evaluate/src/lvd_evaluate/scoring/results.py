@@ -11,11 +11,12 @@ from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from lvd_evaluate import __version__
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import publish_bytes
+from lvd_evaluate.scoring.checked_rows import read_record
 
 FORMAT = "lvd-results-v1"
 CHOSEN_SETTINGS = ("learning_rate", "layers", "avgpool", "C", "weight_decay")  # what probes choose for each model
@@ -77,11 +78,11 @@ def load_rows(path: Path) -> list[Row]:
     Raises:
         InputError: a line is no Results v1 object.
     """
-    rows = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+    rows, hints = [], get_type_hints(Row)
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            rows.append(Row(**json.loads(line)))
-        except (TypeError, ValueError) as error:
+            rows.append(Row(**read_record(line.decode(), dataclasses.fields(Row), hints)))
+        except ValueError as error:
             raise InputError(f"{path} line {number}: no {FORMAT} row ({error}); take the line out") from error
     return rows
 

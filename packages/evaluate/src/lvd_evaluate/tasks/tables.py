@@ -143,8 +143,9 @@ def load_splits(source: str) -> dict[str, Any]:
             f"{source}: no such file or folder here, and the hub cannot be reached to look there"
         ) from error
     except Exception as error:  # every reader behind load_dataset has its own exceptions
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{source}: not readable as a dataset ({type(error).__name__}: {reason})") from error
+        cause = error.__cause__ or error  # what a builder of the library says itself is only that it failed
+        reason = " ".join(str(cause).split())[:300]
+        raise InputError(f"{source}: not readable as a dataset ({type(cause).__name__}: {reason})") from error
 
 
 def _cache_root() -> Path:
