@@ -344,3 +344,86 @@ def test_heads_of_hostile_shapes_are_refused(refuse, model):
 
     save_file({"dino_head.last_layer.weight_v": torch.zeros(64, 16)}, model / "heads.safetensors")
     assert "dino_head" in refuse(f"distill.teacher={model}", "model.drop_path=0")
+
+
+# ---- recipes and words -----------------------------------------------------------------------------------------------
+
+
+BOMB = "".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10) if i else 'lol'}]\n" for i in range(12))
+RECIPES = {
+    "python tag": "seed: !!python/object/apply:os.system ['touch {trace}']",
+    "billion laughs": BOMB,
+    "holds itself": "data: &a {paths: *a}",
+    "environment": "data: {path: '${oc.env:HF_TOKEN}'}",
+    "login": "data: {path: 'https://user:secret@host/x.tar', streaming: true}",
+    "terminal codes": 'out: "\\e]0;pwned\\a"',
+    "key twice": "seed: 1\nseed: 2",
+    "tab": "optim:\n\tsteps: 5",
+    "dotted key": "optim.steps: 5",
+    "list": "- seed",
+    "deep": "[" * 5_000,
+    "binary": "\x00\x01\x02",
+    "infinite": "optim: {base_lr: 1e999}",
+    "not a number": "optim: {clip: .nan}",
+    "negative": "optim: {steps: -5}",
+    "long number": "seed: " + "9" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_hostile_recipe_is_refused(refuse, trace, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPES[name].replace("{trace}", str(trace)))
+    assert "secret" not in refuse(recipe=recipe)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "huge", "UTF-16"])
+def test_a_recipe_that_is_no_text_is_not_waited_for(refuse, tmp_path, kind):
+    recipe = tmp_path / "recipe.yaml"
+    if kind == "folder":
+        recipe.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(recipe)
+    elif kind == "huge":
+        with recipe.open("wb") as file:
+            file.truncate(100_000_000)
+    else:
+        recipe.write_bytes("seed: 1".encode("utf-16"))
+    assert str(recipe) in refuse(recipe=recipe)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "model"])
+def test_a_run_does_not_replace_what_is_not_its_own(refuse, tmp_path, name):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / name).write_text("mine: 1\n")
+    assert "give another out=" in refuse(f"out={out}", "trackers=[]")
+    assert (out / name).read_text() == "mine: 1\n"
+
+
+# ---- data and network ------------------------------------------------------------------------------------------------
+
+
+def test_pipes_and_dangling_links_are_no_images(tmp_path):
+    from lvd_pretrain.sources import walk_files
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "nowhere.jpg").symlink_to("nothing")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert list(walk_files(tmp_path)) == []
+
+
+def test_a_run_over_local_files_connects_to_nothing(tiny, monkeypatch):
+    import socket
+
+    from lvd_pretrain.train import pretrain
+
+    def refuse(*words: object, **settings: object) -> None:
+        raise AssertionError(f"the network was asked for {words[1:]}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert (pretrain(tiny("optim.steps=1", "optim.warmup=0", "trackers=[]")) / "model").is_dir()
