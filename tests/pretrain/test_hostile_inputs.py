@@ -427,3 +427,14 @@ def test_a_run_over_local_files_connects_to_nothing(tiny, monkeypatch):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert (pretrain(tiny("optim.steps=1", "optim.warmup=0", "trackers=[]")) / "model").is_dir()
+
+
+def test_a_model_card_shows_names_and_obeys_none(tiny_at, tmp_path):
+    from lvd_pretrain.card import model_card
+
+    out = tmp_path / "<img src=x onerror=alert(1)> ![x](http:host)"
+    config = tiny_at(out, 'data.path="a | `b` ``` <script>"', 'init_from="c ``` | d"')
+    card = model_card(config, 1, {"dataset": "d", "images": 1, "global_batch": 4}, None)
+    assert r"# \<img src=x onerror=alert(1)\> \!\[x\](http:host)" in card
+    assert r"| ```` a \| `b` ``` <script> ````, 1 images" in card
+    assert card.count("\n````yaml\n") == card.count("\n````\n") == 1  # longer than any run of marks inside

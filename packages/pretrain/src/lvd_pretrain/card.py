@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ def model_card(config: PretrainConfig, step: int, facts: dict[str, Any], picture
     model = config.model
     width, depth, heads = model.dims
     curves = f"\n![Loss terms over the steps]({picture})\n" if picture else ""
-    start = f"\n| started from | `{config.init_from}` |" if config.init_from else ""
+    start = f"\n| started from | {_code(config.init_from)} |" if config.init_from else ""
+    recipe = yaml.safe_dump(recipe_of(config), sort_keys=False).strip()
+    fence = "`" * max(3, _longest_quote(recipe) + 1)
     return f"""---
 library_name: transformers
 pipeline_tag: image-feature-extraction
 tags: [dinov2, self-supervised, lvd]
 ---
 
-# {Path(config.out).name}
+# {_text(Path(config.out).name)}
 
 A vision transformer {_method(config)}, written by lvd-pretrain {__version__}. These are
 the weights' moving average after {step:,} of {config.optim.steps:,} steps.
@@ -39,7 +42,7 @@ the weights' moving average after {step:,} of {config.optim.steps:,} steps.
 |---|---|
 | shape | width {width}, depth {depth}, {heads} heads, patch {model.patch_size}, {model.registers} registers |
 | trained at | {config.crops.global_size} px, global batch {facts["global_batch"]} |
-| data | `{config.data.path}`, {facts["images"]} images, fingerprint `{facts["dataset"]}` |{start}
+| data | {_code(config.data.path)}, {facts["images"]} images, fingerprint `{facts["dataset"]}` |{start}
 
 ```python
 from transformers import AutoImageProcessor, AutoModel
@@ -53,12 +56,28 @@ features = model(**processor(image, return_tensors="pt")).last_hidden_state  # [
 
 What differs from the defaults of `lvd_pretrain/config.py`; `training.json` has every setting.
 
-```yaml
-{yaml.safe_dump(recipe_of(config), sort_keys=False).strip()}
-```
+{fence}yaml
+{recipe}
+{fence}
 
 `heads.safetensors` holds the projection heads: `init_from=` goes on with them, `distill.teacher=` learns from them.
 """
+
+
+def _longest_quote(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
+
+
+def _code(text: str) -> str:
+    """A name as code in a Markdown table, whatever marks are in it."""
+    marks = "`" * (_longest_quote(text) + 1)
+    room = " " if "`" in text else ""
+    return f"{marks}{room}{text}{room}{marks}".replace("|", "\\|")
+
+
+def _text(text: str) -> str:
+    """A name as a heading: no markup, no link, no picture."""
+    return re.sub(r"([\\`*_\[\]<>!#])", r"\\\1", text)
 
 
 def recipe_of(config: PretrainConfig) -> dict[str, Any]:
@@ -82,6 +101,6 @@ def _difference(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any
 
 def _method(config: PretrainConfig) -> str:
     if config.distill.teacher:
-        return f"distilled without labels from the frozen teacher `{config.distill.teacher}`"
+        return f"distilled without labels from the frozen teacher {_code(config.distill.teacher)}"
     terms = [name for name, weight in (("iBOT", config.loss.ibot), ("KoLeo", config.loss.koleo)) if weight]
     return f"trained without labels by self-distillation ({', '.join(['DINO', *terms])} against a momentum teacher)"
