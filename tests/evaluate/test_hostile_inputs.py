@@ -533,3 +533,17 @@ def test_a_poisoned_shard_of_features_is_computed_again(call, results, corpus, r
     code, _, told = call("knn", *words)
     assert code == 0, told
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_measurement_over_local_files_connects_to_nothing(call, corpus, run_folder, tmp_path, monkeypatch):
+    import socket
+
+    def refuse_network(*words: object, **settings: object) -> None:
+        raise AssertionError(f"the network was asked for {words[1:]}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse_network)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse_network)
+    words = ("--ckpt", run_folder, "--data", corpus, "--baseline", "pixels:8", "--out", tmp_path / "out", *FAST)
+    code, _, told = call("knn", *words)
+    assert code == 0, told
