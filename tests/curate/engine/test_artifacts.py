@@ -56,6 +56,39 @@ def test_pieces_of_a_broken_run_are_found_again_and_gone_when_the_artifact_is_th
     assert sorted(path.name for path in artifact.path.iterdir()) == ["checksums.json", "shard-00000.parquet"]
 
 
+def test_killed_between_checksums_and_its_name_an_artifact_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    store = ArtifactStore(tmp_path)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(artifacts, "publish_folder", end)
+        build(store, lambda _: TABLE)
+    build(store, never)
+    assert build(store, never).table().equals(TABLE)
+
+
+@pytest.mark.parametrize("gone", ["checksums.json", "shard-00000.parquet", "both"])
+def test_an_artifact_half_removed_is_built_again(tmp_path: Path, gone: str) -> None:
+    store = ArtifactStore(tmp_path)
+    artifact = build(store, lambda _: TABLE)
+    for file in artifact.path.iterdir():
+        if gone in (file.name, "both"):
+            file.unlink()
+    assert build(store, lambda _: TABLE).table().equals(TABLE)
+    build(store, never)
+
+
+@pytest.mark.parametrize("noted", [b"", b"[1]", b"3", b'{"shard-00000.parquet": 0}', b'{"shard-00001.parquet": 0}'])
+def test_checksums_that_are_none_of_an_artifact_have_it_built_again(tmp_path: Path, noted: bytes) -> None:
+    store = ArtifactStore(tmp_path)
+    (build(store, lambda _: TABLE).path / "checksums.json").write_bytes(noted)
+    with pytest.raises(AssertionError, match="must not run"):
+        build(store, never)
+
+
 def test_equal_rows_have_equal_fingerprints_and_others_do_not() -> None:
     rows = pl.DataFrame({"a": ["x", None], "b": [b"\xff", b""]})
     again = pl.concat([rows[:1], rows[1:]])

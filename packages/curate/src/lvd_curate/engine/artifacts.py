@@ -13,6 +13,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from lvd_curate.errors import InputError
 
 HASHED = 1 << 16  # rows of a table that are text at a time while it is hashed
 CHECKSUMS = "checksums.json"
+READERS = 8  # files whose checksums are reckoned at once
 PIECES = "pieces"  # what a stage needs while it works, inside the folder it builds
 
 logger = logging.getLogger(__name__)
@@ -95,27 +97,36 @@ class ArtifactStore:
 
 def publish_artifact(draft: Path, path: Path) -> None:
     """Note the checksums of a complete folder's files, and rename it into place."""
-    sums = {file.name: compute_checksum(file) for file in sorted(draft.iterdir()) if not file.name.startswith(".")}
+    names = [file.name for file in sorted(draft.iterdir()) if not file.name.startswith(".") and file.name != CHECKSUMS]
     with write_whole(draft / CHECKSUMS) as stream:
-        stream.write((json.dumps(sums) + "\n").encode())
+        stream.write((json.dumps(compute_checksums(draft, names)) + "\n").encode())
     publish_folder(draft, path)
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether an artifact is there, as it was written; a damaged one is removed with a line, to be built again."""
+    """Tell whether an artifact is there, as it was written; a damaged one is removed with a line, to be built again.
+
+    All of it is read: as fast as the disk reads, or some cores reckon.
+    """
     if not path.exists():
         return False
     try:
-        noted = path / CHECKSUMS  # artifacts of versions before 0.1 have none
-        sums = json.loads(noted.read_bytes()) if noted.exists() else {}
-        damaged = next((name for name, found in sums.items() if compute_checksum(path / name) != found), None)
-    except (FileNotFoundError, ValueError) as error:
+        noted = dict(json.loads((path / CHECKSUMS).read_bytes()))
+        found = compute_checksums(path, list(noted))
+        damaged = next((name for name in noted if found[name] != noted[name]), None)
+    except (FileNotFoundError, ValueError, TypeError) as error:  # of one that a killed run was removing, too
         damaged = str(error)
     if damaged is None:
         return True
     logger.warning("%s: damaged (%s), built again", path, damaged)
     shutil.rmtree(path)
     return False
+
+
+def compute_checksums(folder: Path, names: Sequence[str]) -> dict[str, int]:
+    """Return the checksums of a folder's files by name, several reckoned at a time; FileNotFoundError for one gone."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(names, pool.map(compute_checksum, [folder / name for name in names]), strict=True))
 
 
 def compute_checksum(file: Path) -> int:
