@@ -9,7 +9,7 @@ from lvd_evaluate import hub
 def _fresh(monkeypatch):
     from huggingface_hub import constants
 
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     hub.prefer_cache_if_unreachable.cache_clear()
@@ -32,6 +32,11 @@ def test_a_silent_hub_switches_to_the_cache_after_one_question(monkeypatch):
     hub.prefer_cache_if_unreachable()
     assert constants.HF_HUB_OFFLINE
     assert len(asked) == 1
+    hub.prefer_cache_if_unreachable.cache_clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.invalid")
+    hub.prefer_cache_if_unreachable()
+    assert asked[1] == (("mirror.invalid", 80),), "a mirror without TLS, where it listens"
 
 
 @pytest.mark.usefixtures("_fresh")

@@ -19,7 +19,7 @@ def questions(monkeypatch):
         asked.append(address)
         raise OSError("no route")
 
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -60,3 +60,11 @@ def test_behind_a_proxy_nothing_is_assumed(questions, monkeypatch):
     hub.prefer_cache_if_unreachable()
     assert not questions
     assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_mirror_without_tls_is_asked_where_it_listens(questions, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.invalid")
+    hub.prefer_cache_if_unreachable()
+    assert questions == [("mirror.invalid", 80)]

@@ -67,7 +67,7 @@ def questions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[
         asked.append(address)
         raise OSError("no route")
 
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -104,3 +104,21 @@ def test_behind_a_proxy_nothing_is_assumed(questions: list[Any], monkeypatch: py
     hub.prefer_cache_if_unreachable()
     assert not questions
     assert not constants.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [
+        ("https://huggingface.co", ("huggingface.co", 443)),
+        ("http://mirror.invalid", ("mirror.invalid", 80)),
+        ("http://mirror.invalid:8080/hub", ("mirror.invalid", 8080)),
+    ],
+)
+def test_a_mirror_is_asked_where_it_listens(
+    questions: list[Any], monkeypatch: pytest.MonkeyPatch, endpoint: str, asked: tuple[str, int]
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    hub.prefer_cache_if_unreachable()
+    assert questions == [asked]
