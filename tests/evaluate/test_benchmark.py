@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -11,7 +12,7 @@ from lvd_evaluate.encoders import shelf
 from lvd_evaluate.errors import InputError
 from lvd_evaluate.publish import hold_folder
 from lvd_evaluate.recipes import Assignment, build_config
-from lvd_evaluate.scoring.results import load_rows
+from lvd_evaluate.scoring.results import load_rows, save_rows
 
 WORDS = ["linear.min_steps=40", "linear.epochs=0", "linear.batch_size=32", "bootstrap=500"]
 
@@ -69,6 +70,18 @@ def test_differences_are_between_the_same_probe_setting_and_metric(finished):
             assert entry["delta"] == pytest.approx(row.value - other)
             assert entry["ci_low"] <= entry["delta"] <= entry["ci_high"]
     assert all(row.comparisons == [] for row in rows if row.model != "tiny")
+
+
+def test_what_has_no_value_is_compared_with_nothing_and_reads_back(finished, tmp_path):
+    """No class counted, or a head that ended without numbers: no difference of NaN, which no row may hold."""
+    _, _, rows = finished
+    ours, theirs = (next(row for row in rows if row.model == name) for name in ("tiny", "raw pixels 8x8"))
+    undefined = dataclasses.replace(ours, value=None, ci_low=None, ci_high=None, comparisons=[])
+    (entry,) = benchmark.compare_rows(None, undefined, [undefined, theirs])
+    assert entry["verdict"] == "unavailable"
+    row = dataclasses.replace(undefined, comparisons=[entry])
+    save_rows(tmp_path / "results.jsonl", [row])
+    assert load_rows(tmp_path / "results.jsonl") == [row]
 
 
 def test_an_unavailable_baseline_is_a_row_with_its_reason(finished):

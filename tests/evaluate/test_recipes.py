@@ -2,7 +2,7 @@ import pytest
 
 from lvd_evaluate.config import EvaluateConfig
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.recipes import build_benchmark, build_config
+from lvd_evaluate.recipes import build_benchmark, build_config, require_own_config
 
 
 def test_words_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path):
@@ -115,3 +115,13 @@ def test_wrong_benchmarks_are_named(tmp_path, text, expected):
     recipe.write_text(text)
     with pytest.raises(InputError, match=expected):
         build_benchmark(recipe, [])
+
+
+@pytest.mark.parametrize("content", ["epochs: 5\n", "preset: clean\n", "a: {bootstrap: 9}\nb: null\n"])
+def test_a_foreign_config_beside_the_results_is_not_replaced(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(InputError, match="is not evaluate's: give another --out"):
+        require_own_config(tmp_path / "config.yaml")
+    for own in ("bootstrap: 9\n", "a: {bootstrap: 9}\nb: {bootstrap: 9}\n"):
+        (tmp_path / "config.yaml").write_text(own)
+        require_own_config(tmp_path / "config.yaml")

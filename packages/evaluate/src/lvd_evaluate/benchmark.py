@@ -254,7 +254,7 @@ def compare_rows(bench: Bench, row: Row, rows: Sequence[Row]) -> list[dict[str, 
         if other.spec == row.spec or other.probe != row.probe:
             continue
         named = {"baseline": other.model, "spec": other.spec}
-        if other.status != "measured":
+        if other.status != "measured" or None in (row.value, other.value):
             comparisons.append({**named, "verdict": "unavailable", "reason": other.reason})
             continue
         if other.metric != row.metric or not comparable(row, other):

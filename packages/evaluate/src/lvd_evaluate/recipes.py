@@ -120,7 +120,8 @@ def require_own_config(path: Path) -> None:
         InputError: it does.
     """
     found = read_settings(path) if path.exists() else {}
-    if not all("bootstrap" in part for part in ([found] if "bootstrap" in found else found.values())):
+    parts = [found] if "bootstrap" in found else found.values()  # of one task, or by the names of several
+    if not all(isinstance(part, dict) and "bootstrap" in part for part in parts):
         raise InputError(f"{path} is not evaluate's: give another --out, so that nothing of yours is replaced")
 
 
