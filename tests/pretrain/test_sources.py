@@ -30,7 +30,7 @@ def test_folder_fingerprint_changes_with_the_data(images, tmp_path):
     assert open_images(DataConfig(path=str(tmp_path))).fingerprint != one
 
 
-@pytest.mark.parametrize("form", ["file", "folder", "saved"])
+@pytest.mark.parametrize("form", ["file", "folder", "saved", "link"])
 def test_hugging_face_datasets_give_the_original_bytes(form, table, images, tmp_path):
     root = tmp_path / "set"
     files = sorted(shutil.copytree(images, root / ".images").rglob("*.jpg"))  # a table may name files beside it
@@ -43,6 +43,9 @@ def test_hugging_face_datasets_give_the_original_bytes(form, table, images, tmp_
         (root / "data").mkdir()
         path = root / ".images/table.parquet" if form == "file" else root
         table.to_parquet(path if form == "file" else root / "data/train-00000-of-00001.parquet")
+    if form == "link":  # to another disk, whose paths the rows hold
+        path = tmp_path / "link"
+        path.symlink_to(root)
     source = open_images(DataConfig(path=str(path)))
     assert len(source) == 24
     assert source.read(3) == files[3].read_bytes()

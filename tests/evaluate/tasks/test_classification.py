@@ -92,6 +92,20 @@ def test_image_folders_take_their_classes_from_the_folders(tmp_path, make_image)
     assert task.train.read(0, 1)[0] == (tmp_path / "train" / "ant" / "0.jpg").read_bytes()
 
 
+def test_a_folder_may_be_a_link_and_hold_links(tmp_path, make_image):
+    """As on most clusters, where data lie on another disk."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (tmp_path / "disk" / split / "ant").mkdir(parents=True)
+        (tmp_path / "disk" / split / "ant" / "0.jpg").write_bytes(make_image(0, generator))
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "links").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "links" / split).symlink_to(tmp_path / "disk" / split)
+    plain, linked, links = (load_task([str(tmp_path / name)], DataConfig()) for name in ("disk", "link", "links"))
+    assert plain.test.read(0, 1) == linked.test.read(0, 1) == links.test.read(0, 1)
+
+
 def test_test_labels_are_mapped_by_name_not_by_number(corpus, tmp_path, make_image):
     generator = np.random.default_rng(0)
     table = datasets.Dataset.from_dict(

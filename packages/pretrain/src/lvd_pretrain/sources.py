@@ -119,8 +119,10 @@ def _read_named(name: str, home: Path | None) -> bytes:
     from huggingface_hub import constants
 
     path = Path(os.path.abspath(name))  # as written: links below the folder are the user's own
-    homes = [constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE, *([home] if home else [])]
-    if not any(path.is_relative_to(os.path.abspath(folder)) for folder in homes) or not path.is_file():
+    homes = [os.path.abspath(folder) for folder in (constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE)]
+    if home:  # as the user wrote it, and as the library does, which follows its links
+        homes += [os.path.abspath(home), os.path.realpath(home)]
+    if not any(path.is_relative_to(folder) for folder in homes) or not path.is_file():
         raise ValueError(f"a row names {name}, which is no file of its dataset")
     return path.read_bytes()
 

@@ -203,7 +203,7 @@ def read_cell(cell: dict[str, Any] | None, place: str, *, local: Path | None) ->
     if not cell or not cell["path"]:
         raise InputError(f"{place}: holds no image; take the row out first")
     path = Path(os.path.abspath(cell["path"]))  # as written: links below the folder are the user's own
-    if not (local and path.is_relative_to(os.path.abspath(local))) and not _is_cached(path):
+    if not (local and _lies_in(path, local)) and not _is_cached(path):
         raise InputError(f"{place}: names the file {cell['path']}; a table must bring its images along or beside it")
     try:
         if not path.is_file():
@@ -214,6 +214,11 @@ def read_cell(cell: dict[str, Any] | None, place: str, *, local: Path | None) ->
     if not content:
         raise InputError(f"{place}: {cell['path']} is empty; take the row out first")
     return content
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path begins with the folder as the user wrote it, or as the library does, which follows its links."""
+    return any(path.is_relative_to(start) for start in (os.path.abspath(folder), os.path.realpath(folder)))
 
 
 def _is_cached(path: Path) -> bool:
