@@ -152,7 +152,8 @@ def test_fused_losses_are_the_dense_ones_with_gradients(tiny, overrides):
 def test_losses_fuse_by_themselves_where_dense_ones_would_be_large():
     loss = LossConfig()
     assert loss.fuses(3771, 65536)  # ViT-L/16, 64 images: masked patches by prototypes
-    assert not loss.fuses(128, 65536)
+    assert loss.fuses(128, 65536)
+    assert not loss.fuses(127, 65536)
     assert LossConfig(fused="true").fuses(1, 2)
     assert not LossConfig(fused="false").fuses(10**6, 10**6)
     with pytest.raises(InputError, match=r"loss\.fused=maybe"):
