@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lvd_pretrain.cli import app
-from lvd_pretrain.flops import step_flops
+from lvd_pretrain.flops import blocks_flops, crop_lists, step_flops
 from lvd_pretrain.plan import CORE_IMAGES, plan_run, show_plan
 
 
@@ -33,6 +33,16 @@ def test_time_follows_the_products(tiny):
     assert plan.flops == sum(step_flops(config).values())
     assert plan.seconds(1e12, 0.25) == pytest.approx(plan.flops / 0.25e12)
     assert plan.demand(1e12, 0.25) == pytest.approx(4 / plan.seconds(1e12, 0.25))
+
+
+def test_what_checkpointing_computes_again_takes_time(tiny):
+    plain, again = (plan_run(tiny(f"optim.activation_checkpointing={asked}"), 1) for asked in ("false", "true"))
+    large, small = crop_lists(plain.config)
+    more = blocks_flops(plain.config, [*large, *small], plain.config.model.drop_path)
+    assert again.flops == plain.flops  # the same gradients
+    assert again.seconds(1e12, 0.5) - plain.seconds(1e12, 0.5) == pytest.approx(more / 0.5e12)
+    assert "more for checkpointing" in show_plan(again)
+    assert "more for checkpointing" not in show_plan(plain)
 
 
 def test_the_command_prints_the_plan_and_trains_nothing(tmp_path, tiny):

@@ -69,5 +69,13 @@ def step_flops(config: PretrainConfig) -> dict[str, float]:
     }
 
 
+def recomputed_flops(config: PretrainConfig) -> float:
+    """What a rank's step computes a second time: the student's blocks, with activation checkpointing."""
+    if not config.optim.activation_checkpointing:
+        return 0.0
+    large, small = crop_lists(config)
+    return blocks_flops(config, [*large, *(small if config.crops.local_number else [])], config.model.drop_path)
+
+
 def _mask_settings(config: PretrainConfig) -> tuple[float, tuple[float, float]]:
     return config.masks.probability, config.masks.ratio

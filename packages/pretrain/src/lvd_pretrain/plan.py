@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lvd_pretrain.config import PretrainConfig
-from lvd_pretrain.flops import crop_lists, step_flops
+from lvd_pretrain.flops import crop_lists, recomputed_flops, step_flops
 from lvd_pretrain.rehearsal import FLOAT32, Rehearsal, rehearse
 
 RATES = {"A100": 312e12, "H100": 989e12}  # bf16 products a second, dense, of NVIDIA's data sheets (H200: as H100)
@@ -80,8 +80,8 @@ class Plan:
         return sum(samples * length for samples, length in [*large, *small])
 
     def seconds(self, rate: float, share: float = SHARE) -> float:
-        """Of a step, at that share of a GPU's rate."""
-        return self.flops / (rate * share)
+        """Of a step, at that share of a GPU's rate, what checkpointing computes again included."""
+        return (self.flops + recomputed_flops(self.config)) / (rate * share)
 
     def demand(self, rate: float, share: float = SHARE) -> float:
         """Images that a GPU takes in a second."""
@@ -101,12 +101,14 @@ def show_plan(plan: Plan) -> str:
     """A plan as text of at most 100 columns."""
     config, held = plan.config, plan.held
     batch, steps = config.optim.batch_size, config.optim.steps
+    again = recomputed_flops(config)
     lines = [
         f"backbone of {held.backbone // FLOAT32 / 1e6:,.1f} million parameters, "
         f"{(held.student - held.backbone) // FLOAT32 / 1e6:,.1f} million in heads",
         f"{plan.world} GPUs x {batch} images = a batch of {plan.world * batch:,}; {steps:,} steps see "
         f"{plan.world * batch * steps / 1e6:,.1f} million images",
-        f"a GPU's step: {plan.tokens:,} tokens, {plan.flops / 1e12:,.2f} TFLOP of matrix products",
+        f"a GPU's step: {plan.tokens:,} tokens, {plan.flops / 1e12:,.2f} TFLOP of matrix products"
+        + (f", {again / 1e12:,.2f} more for checkpointing" if again else ""),
         "",
         f"memory of a GPU, a copy each: {gigabytes(plan.replicated)}, {gigabytes(plan.states)} of it weights, "
         "gradients, averages",
