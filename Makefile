@@ -43,6 +43,7 @@ check: install  ## format, lint, types, import floors, lock up to date
 
 docs: install  ## the documentation's site, into site/; a dead link or a stale page is an error
 	@$(RUN) python scripts/reference_pages.py --check
+	@$(RUN) python scripts/scaling.py --check
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --quiet --strict
 
 docs-blocks: install  ## run every code block of the docs but those that need a GPU, a network or data; about an hour
