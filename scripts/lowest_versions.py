@@ -11,6 +11,7 @@ rows for docs/releasing.md.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def test_lowest(package: str, python: str, tests: list[str]) -> bool:
 
 def uv(*words: str, given: str | None = None) -> None:
     """Run uv quietly; end with its own words if it fails."""
-    result = subprocess.run(["uv", *words, "--quiet"], cwd=REPOSITORY, input=given, text=True)
+    program = os.environ.get("UV", "uv")  # that runs this: `make install` may have put it beside the sources
+    result = subprocess.run([program, *words, "--quiet"], cwd=REPOSITORY, input=given, text=True)
     if result.returncode:
         sys.exit(f"uv {' '.join(words[:2])} failed")
 

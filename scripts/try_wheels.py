@@ -164,6 +164,11 @@ def install_beside(wheels: dict[str, Path], python: str, place: Path) -> None:
         run_job(Job([package, "--version"], said=f"lvd-{package} "), place)
 
 
+def find_uv() -> str:
+    """The uv that runs this, which says where it is: `make install` puts it beside the sources, not on the path."""
+    return os.environ.get("UV", "uv")
+
+
 def uv(*words: str, **variables: str) -> None:
     """Run uv in the repository.
 
@@ -171,7 +176,7 @@ def uv(*words: str, **variables: str) -> None:
         SystemExit: it failed; with its own words.
     """
     given = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | variables
-    result = subprocess.run(["uv", *words], cwd=REPOSITORY, env=given, capture_output=True, text=True)
+    result = subprocess.run([find_uv(), *words], cwd=REPOSITORY, env=given, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"uv {' '.join(words)}\n{result.stderr}")
 

@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tomllib
@@ -16,7 +17,7 @@ from scripts import release, try_wheels
 ROOT = Path(__file__).parents[1]
 PACKAGES = try_wheels.PACKAGES
 needs_uv = pytest.mark.skipif(
-    shutil.which("uv") is None, reason="uv, which builds and installs the wheels, is not here"
+    shutil.which(try_wheels.find_uv()) is None, reason="uv, which builds and installs the wheels, is not here"
 )
 
 
@@ -79,6 +80,18 @@ def test_each_wheel_works_alone(built, tmp_path):
             raise
         try_wheels.run_jobs(package, tmp_path, more=False)
     shutil.rmtree(tmp_path / "environment")
+
+
+@pytest.mark.parametrize("command", ["try_wheels.uv('build')", "lowest_versions.uv('build')"])
+def test_the_uv_that_make_install_fetched_is_taken(command, tmp_path):
+    """It is on no path, but says where it is to what it runs."""
+    fetched = tmp_path / "uv"
+    fetched.write_text(f"#!/bin/sh\necho $1 > {tmp_path}/asked\n")
+    fetched.chmod(0o755)
+    code = f"from scripts import lowest_versions, try_wheels; {command}"
+    alone = {"UV": str(fetched), "PATH": "/nonexistent"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=alone, check=True)
+    assert (tmp_path / "asked").read_text() == "build\n"
 
 
 def test_a_job_that_ends_otherwise_is_seen(tmp_path):
