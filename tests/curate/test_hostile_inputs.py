@@ -26,7 +26,7 @@ from PIL import Image
 
 GOOD = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 MEMORY = 1200  # MB above what the libraries take; a table below unfolds to 2,000 at a time, and all claims to terabytes
-SECONDS = 10.0  # of one file, on a busy machine
+SECONDS = 10.0  # of a core, of one file
 
 READER = """
 import json, resource, sys, time
@@ -40,14 +40,14 @@ from lvd_curate.stages import ingest, screen
 found = {}
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for place in sorted(Path(sys.argv[1]).iterdir()):
-    began = time.monotonic()
+    began = time.process_time()
     try:
         listing = pl.concat(ingest.list_images("pool", "p", str(place), Path(sys.argv[2])))
         rows = list(zip(listing["path"], screen.screen(listing, ScreenConfig())["reason"]))
     except InputError as error:
         rows = show_name(str(error))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start
-    found[place.name] = rows, time.monotonic() - began, peak / 1024
+    found[place.name] = rows, time.process_time() - began, peak / 1024
 print(json.dumps(found))
 """
 
