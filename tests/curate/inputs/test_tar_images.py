@@ -57,6 +57,21 @@ def test_a_name_that_comes_again_is_told_apart(tmp_path: Path) -> None:
     assert found == {"x.tar#a.jpg": b"1", "x.tar#a.jpg (2)": b"2", "x.tar#b.jpg": b"3", "x.tar#a.jpg (3)": b"4"}
 
 
+def test_names_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    file = write_tar(tmp_path / "x.tar", [("\x1b.jpg", b"1"), ("\\x1b.jpg", b"2")])
+    assert {e.path: read_entry(e) for e in list_entries(file)} == {
+        "x.tar#\\x1b.jpg": b"1",
+        "x.tar#\\x1b.jpg (2)": b"2",
+    }
+
+
+@pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_name_as_long_as_a_path_may_be_is_no_fault(tmp_path: Path, format: int) -> None:
+    name = "d/" * 2000 + "n" * 90 + ".jpg"
+    (entry,) = list_entries(write_tar(tmp_path / "x.tar", [(name, b"data")], format))
+    assert (entry.path, entry.fault, read_entry(entry)) == (f"x.tar#{name}", None, b"data")
+
+
 def test_what_is_no_plain_member_is_a_row_with_a_fault(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         add(archive, "../up.jpg", b"x")
