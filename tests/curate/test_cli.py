@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lvd_curate.cli import main
+from lvd_curate.cli import main, name_sets
 from lvd_curate.engine import artifacts
 
 Run = Callable[..., tuple[int, str, str]]
@@ -152,3 +152,19 @@ def test_work_that_never_succeeds_is_one_line(curate: Run, words: list[str], mon
 def test_where_an_audit_writes_is_looked_at_first(curate: Run, world: Path, tmp_path: Path) -> None:
     code, _, said = curate("audit", world / "pool", f"--against=t={world / 'test'}", "--out", tmp_path / "no/x.parquet")
     assert (code, "there is no folder" in said) == (2, True)
+
+
+def test_names_of_sets_are_text_that_can_be_shown(curate: Run) -> None:
+    assert name_sets("pool", ["a\x1b[2J\n=x", "in/b\u202e"]) == {"a\\x1b[2J\\n": "x", "b\\u202e": "in/b\u202e"}
+    code, _, said = curate("dedup", "--pool=\x1b=x", "--pool=\\x1b=y", "--out=z.parquet")
+    assert code == 2
+    assert "two sets are named" in said
+
+
+@pytest.mark.parametrize("name", ["no\x1b]0;x\x07\nsuch", "no\u202esuch", "no\udcffsuch"])
+def test_a_line_is_a_line_whatever_it_names(curate: Run, tmp_path: Path, name: str) -> None:
+    code, _, said = curate("dedup", f"--pool=p={tmp_path / name}", f"--out={tmp_path / 'x.parquet'}")
+    assert code == 2
+    (line,) = [line for line in said.splitlines() if ": error: " in line]
+    assert line.startswith("curate: error: no folder or file at ")
+    assert line.isprintable()

@@ -81,8 +81,11 @@ def built(
     (root / "recipe.yaml").write_text(json.dumps(recipe))
     before = list_tree(root)
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was asked")
+    asked: list[object] = []
+
+    def refuse(*address: object, **_: object) -> None:
+        asked.append(address)  # an error alone could be taken for a network that is down
+        raise OSError("there is no network")
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
@@ -92,6 +95,7 @@ def built(
             patch.setenv(name, SECRET)
         code, said = run_curate("build-lvd", root / "recipe.yaml", f"--out={root / 'made/dataset'}")
     assert code == 0, said
+    assert asked == []
     assert list_tree(root) == before, "nothing is written but the dataset and its work folder"
     assert {file.name for file in (root / "made").iterdir()} == {"dataset", "dataset.work"}
     return root / "made/dataset", said
@@ -118,12 +122,18 @@ def test_a_terminal_is_told_nothing_to_obey(built: tuple[Path, str], run_curate:
     assert not OBEYED.search(said)
     lines = said.splitlines()
     assert not [line for line in lines if line.startswith(("---", "license"))], "no name makes a line of its own"
-    words = ["dedup", f"--pool={dataset.parents[1] / 'pool'}", f"--out={tmp_path / 'x.parquet'}", "execution.workers=1"]
+    titled = tmp_path / "in\x1b]0;pwned\x07"
+    titled.mkdir()
+    (titled / "no.image").touch()
+    (titled / "image.jpg").write_bytes((dataset.parents[1] / "outside/farm.jpg").read_bytes())
+    pools = [f"--pool={dataset.parents[1] / 'pool'}", f"--pool=titled={titled}"]
+    words = ["dedup", *pools, f"--out={tmp_path / 'x.parquet'}", "execution.workers=1"]
     done = subprocess.run([sys.executable, "-m", "lvd_curate", *words], capture_output=True, timeout=120, check=True)
     told = (done.stdout + done.stderr).decode()
     assert not OBEYED.search(told), told
     assert "1 files are links; what they lead to is read" in told
     assert "1 .\\x1b[31mred, 1 .\\u202etxt" in told
+    assert "in\\x1b]0;pwned\\x07: 1 files are no input" in told
 
 
 def test_no_secret_is_saved(built: tuple[Path, str]) -> None:
@@ -273,16 +283,15 @@ def test_a_models_folder_runs_no_code_and_asks_nobody(
     from lvd_curate.errors import InputError
     from lvd_curate.models.encoders import load_encoder
 
-    def ask(*_: object) -> str:
-        raise AssertionError("somebody was asked whether code may run")
-
-    monkeypatch.setattr("builtins.input", ask)
+    asked: list[object] = []
+    monkeypatch.setattr("builtins.input", lambda *question: asked.append(question) or "n")
     monkeypatch.chdir(tmp_path)
     folder = Path(shutil.copytree(encoder, tmp_path / "model"))
     spoil, message = SPOILED[kind]
     spoil(folder)
     with pytest.raises(InputError, match=message):
         load_encoder(str(folder), "cpu")
+    assert asked == [], "nobody was asked whether code may run"
     assert not (tmp_path / "ran").exists()
 
 

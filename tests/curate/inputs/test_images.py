@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lvd_curate.inputs import images
 from lvd_curate.inputs.images import UnusableImage, decode_rgb, decode_thumbnail, encode_preview, known_extensions
 
 Picture = Callable[..., Image.Image]
@@ -97,6 +98,25 @@ def test_what_is_there_of_a_truncated_file_can_be_kept(picture: Picture, format:
     assert np.abs(shown - np.asarray(decode_rgb(data), dtype=float))[:40].mean() < 2
     with pytest.raises(UnusableImage):
         decode_thumbnail(data[: len(data) * 3 // 4], **LIMITS)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "P"])
+def test_odd_modes_are_converted_a_few_rows_at_a_time_to_the_same_pixels(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = np.random.default_rng(0).integers(0, 60_000, (50, 40)).astype(np.uint16)
+    image = Image.fromarray(grid.astype(np.float32) if mode == "F" else grid)
+    if mode == "P":
+        image = Image.fromarray((grid >> 8).astype(np.uint8)).convert("P")
+        image.info["transparency"] = bytes(range(256))
+    whole = images.to_rgb(image).tobytes(), images.to_grey(image).tobytes()
+    asked: list[tuple[int, ...]] = []
+    crop = Image.Image.crop
+    monkeypatch.setattr(Image.Image, "crop", lambda self, box: asked.append(box) or crop(self, box))
+    monkeypatch.setattr(images, "BAND_PIXELS", 290)  # seven rows
+    assert (images.to_rgb(image).tobytes(), images.to_grey(image).tobytes()) == whole
+    assert {bottom - top for _, top, _, bottom in asked} <= {7, 1}
+    assert len(asked) >= 16
 
 
 def test_garbage_is_no_truncated_file() -> None:
