@@ -1,12 +1,20 @@
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lvd_curate.engine.executors import Executor, InlineExecutor, ProcessExecutor, RayExecutor, available_cores
+from lvd_curate.engine.executors import (
+    Executor,
+    InlineExecutor,
+    ProcessExecutor,
+    RayExecutor,
+    available_cores,
+    require_answer,
+)
 from lvd_curate.errors import InputError, ShardsFailed
 
 
@@ -32,6 +40,21 @@ def third_time(file: Path) -> str:
     """An expression that fails at its first two calls and then says how often it was called."""
     size = f"__import__('os').path.getsize({str(file)!r})"
     return f"[open({str(file)!r}, 'a').write('.'), {size} if {size} >= 3 else 1 / 0][1]"
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "[::1]:1", "ray://localhost:1", "nowhere.invalid:6379", "localhost:70000"]
+)
+def test_an_address_at_which_nobody_listens_is_said_at_once(address: str) -> None:
+    with pytest.raises(InputError) as refused:
+        require_answer(address)
+    assert str(refused.value).startswith(f"execution.ray_address={address}: no Ray cluster answers (")
+
+
+def test_what_answers_may_be_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        require_answer(f"127.0.0.1:{server.getsockname()[1]}")
+    require_answer("auto")
 
 
 def test_results_come_in_order_however_many_there_are(engine: Executor) -> None:

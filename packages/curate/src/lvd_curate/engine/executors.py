@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import traceback
 from collections import deque
@@ -92,6 +93,17 @@ class ProcessExecutor:
             self.pool = None
 
 
+def require_answer(address: str) -> None:
+    """Stop in seconds where nobody listens at HOST:PORT; Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # a word such as `auto`, which Ray understands
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"execution.ray_address={address}: no Ray cluster answers ({error})") from None
+
+
 class RayExecutor:
     """Tasks on a Ray cluster: an address of one that runs, or one started here. All nodes must see the same files."""
 
@@ -103,6 +115,8 @@ class RayExecutor:
         except ImportError:
             raise InputError("execution.engine=ray needs the extra lvd-curate[ray]; or use processes") from None
         self.ray = ray
+        if address:
+            require_answer(address)
         cores = None if address else workers or available_cores()
         try:
             # "local": never the cluster that an environment variable happens to name
