@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 MEASURED = ("date", "probe_seconds", "feature_seconds", "images_per_second")
 
@@ -275,3 +276,48 @@ def test_a_clock_that_goes_back_and_files_of_tomorrow_change_nothing(
     assert tool.run(*words(out), clock=True).code == 0
     assert read_results(out)["rows"] == undisturbed["rows"]
     assert read_results(out)["features"] == undisturbed["features"]
+
+
+def processes_below(parent: int) -> set[int]:
+    """Children of a process, their children and so on, that have not ended."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, above = status.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # ended in between
+            continue
+        if state != "Z":
+            parents[int(status.parent.name)] = int(above)
+    found, size = {parent}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {child for child, above in parents.items() if above in found}
+    return found - {parent}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_processes_that_read_images_end_with_the_command(
+    tool: Any, model: Callable[[Any], Path], place: Path, until: Any, number: int, code: int
+) -> None:
+    for split in ("train", "val"):
+        for kind, shape in (("images", (40, 40, 3)), ("masks", (40, 40))):
+            (place / split / kind).mkdir(parents=True)
+            for row in range(4):
+                pixels = np.random.default_rng(row + 4 * (split == "val")).integers(0, 3, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(place / split / kind / f"{row}.png")
+    given = ["segmentation", f"--ckpt={model(tool)}", f"--data={place}", "--baseline=none", f"--out={place / 'out'}"]
+    sizes = [f"segmentation.linear.{key}={value}" for key, value in {"resize": 28, "crop": 28, "stride": 14}.items()]
+    started = tool.start(*given, *sizes, "segmentation.workers=2", "segmentation.steps=1000000")
+
+    def watching() -> list[int]:  # both workers, once each looks after its parent in a thread of its own
+        return [other for other in processes_below(started[0]) if len(list(Path(f"/proc/{other}/task").glob("*"))) > 1]
+
+    until(lambda: len(watching()) == 2)
+    others = processes_below(started[0])  # the tracker of semaphores and the server, too
+    os.kill(started[0], number)
+    ended = tool.wait(started)
+    assert ended.code == code, ended.said
+    until(lambda: not any(Path(f"/proc/{other}").exists() for other in others), seconds=20)
+    assert "Traceback" not in ended.said
+    assert number == signal.SIGKILL or "leaked" not in Path(started[1]).read_text()

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import logging
 import re
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lvd_evaluate import __version__
-from lvd_evaluate.errors import InputError, printable
+from lvd_evaluate.errors import InputError
+from lvd_evaluate.terminal import end_on_sigterm, log_plainly, one_line_per_error, printable_lines, telling_losses
 
 if TYPE_CHECKING:
     from lvd_evaluate.recipes import Assignment
-
-DISK_ERRORS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
-}
-LOST_WORKER = (
-    "a process that reads images was killed, most likely for want of memory: lower segmentation.workers or "
-    "depth.workers; what is finished is kept, the same command goes on"
-)
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -224,7 +212,7 @@ def validate(
 
     words = [word for word in data if word.startswith("data.")]
     findings = validate_data([word for word in data if word not in words], build_config(None, words).data, kind)
-    _say(tell(findings))
+    typer.echo(printable_lines(tell(findings)))
     if not is_usable(findings):
         raise typer.Exit(2)
 
@@ -259,7 +247,7 @@ def report(
         raise InputError(f"{folder}: holds no results.jsonl; run evaluate benchmark with --out {folder} first")
     rows = load_rows(results)
     page = write_report(rows, folder)
-    _say(f"{markdown_tables(rows)}\n\nreport: {page}")
+    typer.echo(printable_lines(f"{markdown_tables(rows)}\n\nreport: {page}"))
 
 
 def _split_words(words: list[str] | None) -> tuple[Path | None, list[str]]:
@@ -279,66 +267,22 @@ def _run(ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assig
 
     words = {"--data": [word for assignment in assignments for word in assignment.data], "--out": str(out)}
     require_plain({"--ckpt": ckpt, "--baseline": list(baselines or [])} | words, "evaluate")
-    with ranks.together(), naming(out):
+    with ranks.together(), telling_losses(out):
         rows = run_benchmark(ckpt, baselines, assignments, out)
         if ranks.is_main():
             page = write_report(load_rows(out / "results.jsonl"), out)
-            _say(f"{markdown_tables(rows)}\n\nresults: {out / 'results.jsonl'}\nreport: {page}")
-
-
-@contextmanager
-def naming(out: Path) -> Iterator[None]:
-    """Say where a write failed, which was below `out` if it does not say it itself, and that a process was lost."""
-    try:
-        yield
-    except (EOFError, ConnectionError) as error:  # a pipe whose other end is gone
-        raise InputError(LOST_WORKER) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise InputError(LOST_WORKER) from error
-    except OSError as error:
-        error.filename = error.filename or str(out)
-        raise
-
-
-class PlainLines(logging.Formatter):
-    """Messages as lines that a terminal only shows, whatever names of data and models they quote."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The message, line by line."""
-        return _show(super().format(record))
-
-
-def _show(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
-
-
-def _say(text: str) -> None:
-    typer.echo(_show(text))
+            typer.echo(printable_lines(f"{markdown_tables(rows)}\n\nresults: {out / 'results.jsonl'}\nreport: {page}"))
 
 
 def main() -> None:
     """Entry point: what the user got wrong is one line and exit code 2, our own mistakes keep their traceback."""
-    logging.basicConfig(level=logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(PlainLines())
-    logging.getLogger("lvd_evaluate").setLevel(logging.INFO)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its cache may go to a temporary folder unsaid
-    try:
-        tempfile.gettempdir()  # libraries ask for it in the middle of their imports: said at once
-    except FileNotFoundError:
-        _stop("no folder takes temporary files; set TMPDIR to one that can be written and has space")
-    try:
+    log_plainly()
+    end_on_sigterm()
+    with one_line_per_error():
+        try:
+            tempfile.gettempdir()  # libraries ask for it in the middle of their imports: said at once
+        except FileNotFoundError:
+            raise InputError(
+                "no folder takes temporary files; set TMPDIR to one that can be written and has space"
+            ) from None
         app()
-    except InputError as error:
-        _stop(str(error))
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        _stop(f"{error.filename or 'output'}: {error.strerror}; what was published before is whole")
-
-
-def _stop(message: str) -> None:
-    typer.echo(f"evaluate: error: {printable(message)}", err=True)
-    sys.exit(2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,6 +78,21 @@ def _loader(samples: TrainingSamples | PreparedRows, workers: int | None, **how:
     if count:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["lvd_evaluate.dense.transforms"])
-        how |= {"multiprocessing_context": context, "prefetch_factor": 4}
+        how |= {"multiprocessing_context": context, "prefetch_factor": 4, "worker_init_fn": follow_parent}
     generator = torch.Generator()  # else the loader draws a seed from global state
     return DataLoader(samples, num_workers=count, generator=generator, **how)  # type: ignore[arg-type]
+
+
+def follow_parent(worker: int) -> None:
+    """Make a worker end with the process that it reads for, however that ends.
+
+    PyTorch's workers watch their parent, here the server; which ends when its workers have, and so neither ever would.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
