@@ -1,4 +1,4 @@
-"""What curating 1M, 100M and 1.2B images takes, by the formulas of `curate plan` at the rates of scaling.yaml."""
+"""What curating 1M to 1.2B images takes, by the formulas of `curate plan` at the rates of scaling.yaml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lvd_curate.estimates import Encoding, Measured, StageCost, estimate
 from lvd_curate.recipes import BuildConfig
 from lvd_pretrain.plan import RATES
 
-POOLS = {"1M": 10**6, "100M": 10**8, "1.2B": 12 * 10**8}
+POOLS = {"1M": 10**6, "10M": 10**7, "100M": 10**8, "1.2B": 12 * 10**8}
 ON_GPUS = ("embed", "embed-copies")
 CORES, GPUS = 64, 8
 BOUNDS = {
@@ -72,7 +72,7 @@ def render_curation(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     plans = {name: plan_pool(figures, pool) for name, pool in POOLS.items()}
     rows = list(zip(*plans.values(), strict=True))
     names = " | ".join(plans)
-    lines = [f"| hours of a core; of an H100 (†) | {names} | bound |", "|---|---:|---:|---:|---|"]
+    lines = [f"| hours of a core; of an H100 (†) | {names} | bound |", f"|---|{'---:|' * len(plans)}---|"]
     for costs in rows:
         stage = costs[0].stage
         mark = " †" if stage in ON_GPUS else ""
@@ -84,7 +84,7 @@ def render_curation(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines.append(f"| **cores together** | {' | '.join(map(show, cores))} | |")
     lines.append(f"| **GPUs together** † | {' | '.join(map(show, gpus))} | |")
     lines.append(f"| **hours on {CORES} cores and {GPUS} H100** | {' | '.join(map(show, whole))} | stage after stage |")
-    lines += ["", f"| bytes | {names} | |", "|---|---:|---:|---:|---|"]
+    lines += ["", f"| bytes | {names} | |", f"|---|{'---:|' * len(plans)}---|"]
     bytes_read = [pool * figures["assumed"]["image_bytes"]["value"] for pool in POOLS.values()]
     reading = [each * 3 / figures["assumed"]["write_rate"]["value"] / 3600 for each in bytes_read]
     memory = [max(cost.memory for cost in plan) for plan in plans.values()]
