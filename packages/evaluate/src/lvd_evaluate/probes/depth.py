@@ -84,16 +84,15 @@ def evaluate_depth(
     # ---- one learning rate per kind, then test -----------------------------------------------------------------------
     prepare = PrepareDepth(config.region, config.short_side)
     constant = median_depth(PreparedRows(task.train, prepare), rows, config)
-    if protocol == "clean":
-        judged = measure(candidates, reader, task.train, held_out, prepare, constant, config)
-        chosen = choose_rates(candidates, judged)
-        finalists = [candidates[place] for place in chosen]
-        values = measure(finalists, reader, task.test, np.arange(len(task.test)), prepare, constant, config)
+    clean, all_of_test = protocol == "clean", np.arange(len(task.test))
+    split, judges = (task.train, held_out) if clean else (task.test, all_of_test)
+    judged = measure(candidates, reader, split, judges, prepare, constant, config)
+    chosen = choose_rates(candidates, judged)
+    finalists = [candidates[place] for place in chosen]
+    if clean:
+        values = measure(finalists, reader, task.test, all_of_test, prepare, constant, config)
         chosen_on = f"{len(held_out)} held-out train images"
     else:
-        judged = measure(candidates, reader, task.test, np.arange(len(task.test)), prepare, constant, config)
-        chosen = choose_rates(candidates, judged)
-        finalists = [candidates[place] for place in chosen]
         values = judged[:, [*chosen, *(len(candidates) + place for place in chosen), -1]]
         chosen_on = "the test images themselves"
     require_finite(values, reader)
@@ -308,14 +307,12 @@ def describe_outcome(
 
 def name_procedure(kind: str, config: DepthConfig, protocol: str) -> str:
     """Everything that a published number must share with ours; `custom` where settings without a name differ."""
-    rates = (
-        f"{len(config.learning_rates)}rates" if len(config.learning_rates) > 1 else f"rate{config.learning_rates[0]:g}"
-    )
+    count = len(config.learning_rates)
+    rates = f"{count}rates" if count > 1 else f"rate{config.learning_rates[0]:g}"
     crop = "x".join(map(str, config.crop)) or "whole"
-    size = config.short_side or "native"
     parts = [
         f"depth-{kind}-{protocol}-{rates}-{config.steps}x{config.batch_size}",
-        f"to{config.max_depth:g}m-crop{crop}-{config.region}-{config.eval_crop}-{size}-flip",
+        f"to{config.max_depth:g}m-crop{crop}-{config.region}-{config.eval_crop}-{config.short_side or 'native'}-flip",
     ]
     unnamed = ("min_depth", "bins", "warmup", "weight_decay", "clip", "gradient_weight")
     if any(getattr(config, key) != getattr(DepthConfig(), key) for key in unnamed):
