@@ -56,17 +56,19 @@ JOBS = {
         Job(["python", "-c", COUNT_ROWS], said="rows True", more=True),
         Job(["curate", "explain", "curated", "FIRST_IMAGE"], said="kept"),
         Job(["curate", "plan", *SETS, "embed.encoder=encoder", "--sample", "4"], said="embed", more=True),
-        Job([*BUILD[:-3], "--out", "no", "embed.encoder=timm:vit_tiny"], code=2, said="the extra lvd-curate[encoders]"),
+        Job(
+            [*BUILD[:-3], "--out", "no", "embed.encoder=timm:vit_tiny"], 2, "the extra lvd-curate[encoders]", more=True
+        ),
     ],
     "pretrain": [
         Job(["pretrain", "--version"], said="lvd-pretrain "),
         Job(["pretrain", "--launch-file", "8gpu"], said="8gpu.yaml"),
         Job(TRAIN, said="run/model"),
-        Job([*TRAIN[:3], "out=no", "init_from=timm:vit_small_patch14_dinov2"], code=2, said="lvd-pretrain[timm]"),
+        Job([*TRAIN[:3], "out=no", "init_from=timm:vit_small_patch14_dinov2"], 2, "lvd-pretrain[timm]", more=True),
     ],
     "evaluate": [
         Job(["evaluate", "--version"], said="lvd-evaluate "),
-        Job(["python", "-c", OPEN_MODEL], said="dinov2"),
+        Job(["python", "-c", OPEN_MODEL], said="dinov2", more=True),
         Job(["evaluate", "knn", "--ckpt", "run", "--data", "corpus", "--baseline", "pixels"], said="report.html"),
         Job(["evaluate", "tasks"], said="imagenet"),
     ],

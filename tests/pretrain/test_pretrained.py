@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 
 import pytest
 import torch
@@ -163,3 +164,9 @@ def test_hugging_face_shards_and_classifier_are_read(method, tmp_path):
     weights = open_pretrained(str(folder))
     assert equal(weights.backbone, method.teacher["backbone"].state_dict())
     assert weights.heads == {}
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match=r"needs the extra lvd-pretrain\[timm\]"):
+        open_pretrained("timm:vit_small_patch14_dinov2")

@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,6 +118,13 @@ def test_onnx_models_that_do_not_take_images_are_refused(tmp_path: Path) -> None
     (tmp_path / "evil.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match="cannot be read as an ONNX model"):
         load_encoder(f"onnx:{tmp_path / 'evil.onnx'}", "cpu")
+
+
+@pytest.mark.parametrize("spec", ["timm:vit_tiny", "open_clip:ViT-B-32/laion2b"])
+def test_a_missing_extra_is_named(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, spec.partition(":")[0], None)
+    with pytest.raises(InputError, match=r"needs the extra lvd-curate\[encoders\]"):
+        load_encoder(spec, "cpu")
 
 
 def test_timm_models_open_from_a_file(tmp_path: Path, picture: Picture) -> None:
