@@ -103,20 +103,6 @@ def test_factored_cross_entropy_has_the_values_and_gradients_of_the_dense_one(mo
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-5 * float(factors.abs().sum() + 1))
 
 
-def test_scaled_prototypes_have_the_values_and_gradients_of_prototypes_that_are_written_down_so(monkeypatch):
-    monkeypatch.setattr(tiling, "TILE_ROWS", 12)
-    monkeypatch.setattr(tiling, "TILE_COLUMNS", 10)
-    features, weight, targets = factored_pair(5, 4, 37)
-    scale, teachers = (torch.rand(37, 1) + 0.5).requires_grad_(), torch.rand(37, 1) + 0.5
-    targets = targets._replace(scores=targets.scores._replace(weight=targets.scores.weight / teachers, scale=teachers))
-    ours = pair_cross_entropy(targets, Scores(features, weight, scale), 0.1)
-    theirs = pair_cross_entropy(targets.dense(), features @ (scale * weight).T, 0.1)
-    assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    leaves = (features, weight, scale)
-    gradients = zip(*(torch.autograd.grad(loss.sum(), leaves) for loss in (ours, theirs)), strict=True)
-    assert all(torch.allclose(one, other, rtol=1e-5, atol=1e-3) for one, other in gradients)
-
-
 def test_factored_losses_are_the_dense_ones_also_under_autocast():
     features, weight, targets = factored_pair(6, 4, 40)
     patches = factored_sinkhorn_knopp(Scores(unit(5, 6), unit(40, 6)), 0.05, 3)

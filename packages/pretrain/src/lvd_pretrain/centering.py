@@ -34,7 +34,7 @@ class Center(nn.Module):
         columns = -self.value / temperature
         targets = Assignment(sharp, columns, -logsumexp_of_rows(sharp, columns))
         # The logits' sum over rows is the logits of the features' sum.
-        total = scores._replace(features=scores.features.sum(0, keepdim=True)).dense()
+        total = Scores(scores.features.sum(0, keepdim=True), scores.weight).dense()
         self._follow(total.squeeze(0), len(scores.features))
         return targets
 

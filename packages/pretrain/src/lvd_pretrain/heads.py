@@ -20,9 +20,8 @@ class Prototypes(nn.Module):
         self.weight_v = nn.Parameter(torch.empty(count, dim).uniform_(-(dim**-0.5), dim**-0.5))  # PyTorch's own Linear
 
     def forward(self, x: Tensor) -> Scores:
-        """[N, d] -> logits [N, K], factored."""
-        weight = self.weight_v.float()
-        return Scores(x, weight, self.weight_g.float() / torch.linalg.vector_norm(weight, dim=1, keepdim=True))
+        """[N, d] -> logits [N, K], factored; the rows are normalised once, however often the logits are computed."""
+        return Scores(x, torch._weight_norm(self.weight_v.float(), self.weight_g.float(), 0))
 
 
 class ProjectionHead(nn.Module):

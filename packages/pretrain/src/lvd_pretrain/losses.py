@@ -6,7 +6,6 @@ the forward and again in the backward pass, and no [tokens, prototypes] matrix i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -52,46 +51,37 @@ class _FactoredCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *parts: Tensor) -> Tensor:
-        student, targets = _student_and_targets(parts)
-        features, weight, _ = student
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, target_features: Tensor, target_weight: Tensor, *potentials: Tensor
+    ) -> Tensor:
+        student, targets = Scores(features, weight), Assignment(Scores(target_features, target_weight), *potentials)
         normalizer = features.new_full(features.shape[:2], -torch.inf)  # [V, B]
-        mean = features.new_zeros(len(targets.rows), *normalizer.shape)  # [T, V, B]
+        mean = features.new_zeros(len(target_features), *normalizer.shape)  # [T, V, B]
         ctx.bf16 = takes_bf16(weight.device)
         with product_precision(weight.device, ctx.bf16):
-            for rows, columns in tiles(mean.shape[2], len(weight), len(features) + len(mean)):
+            for rows, columns in tiles(mean.shape[2], len(weight), len(features) + len(target_features)):
                 logits = student.tile(rows, columns)  # [V, b, k]
                 normalizer[:, rows] = torch.logaddexp(normalizer[:, rows], logits.logsumexp(-1))
                 mean[..., rows] += torch.einsum("tbk,vbk->tvb", targets.tile(rows, columns), logits)
-        ctx.save_for_backward(*parts, normalizer)
+        ctx.save_for_backward(*student, *targets.scores, *potentials, normalizer)
         return normalizer - mean
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (upstream,) = gradients  # [T, V, B]
-        *parts, normalizer = ctx.saved_tensors
-        student, targets = _student_and_targets(parts)
-        features, weight, scale = student
+        features, weight, target_features, target_weight, columns_, rows_, normalizer = ctx.saved_tensors
+        student = Scores(features, weight)
+        targets = Assignment(Scores(target_features, target_weight), columns_, rows_)
         to_features, to_weight = torch.zeros_like(features), torch.zeros_like(weight)
         total = upstream.sum(0)  # [V, B]
         with product_precision(weight.device, ctx.bf16):
-            for rows, columns in tiles(total.shape[1], len(weight), len(features) + len(upstream)):
-                prototypes = student.prototypes(columns)
-                tile = (features[:, rows] @ prototypes.T).sub_(normalizer[:, rows, None]).exp_()  # softmax, [V, b, k]
+            for rows, columns in tiles(total.shape[1], len(weight), len(features) + len(target_features)):
+                tile = student.tile(rows, columns).sub_(normalizer[:, rows, None]).exp_()  # softmax, [V, b, k]
                 tile.mul_(total[:, rows, None])
                 tile.sub_(torch.einsum("tvb,tbk->vbk", upstream[..., rows], targets.tile(rows, columns)))
-                to_features[:, rows] += tile @ prototypes
+                to_features[:, rows] += tile @ weight[columns]
                 to_weight[columns].addmm_(tile.flatten(0, 1).T, features[:, rows].flatten(0, 1))
-        to_scale = None
-        if scale is not None:  # so far the gradient is that of the scaled prototypes
-            to_scale = torch.einsum("kd,kd->k", to_weight, weight).unsqueeze(1)
-            to_weight.mul_(scale)
-        return to_features, to_weight, to_scale, None, None, None, None, None
-
-
-def _student_and_targets(parts: Sequence[Tensor]) -> tuple[Scores, Assignment]:
-    """What the cross-entropy was given, put together again."""
-    return Scores(*parts[:3]), Assignment(Scores(*parts[3:6]), *parts[6:])
+        return to_features, to_weight, None, None, None, None
 
 
 def dino_loss(targets: Tensor | Assignment, logits: Tensor | Scores, temperature: float) -> tuple[Tensor, Tensor]:

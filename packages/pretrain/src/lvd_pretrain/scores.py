@@ -40,25 +40,20 @@ def product_precision(device: torch.device, bf16: bool) -> Iterator[None]:
 
 
 class Scores(NamedTuple):
-    """Logits `features @ (scale * weight).T`; prototypes are scaled tile by tile: a copy of 65,536 of them is 64 MB."""
+    """Logits `features @ weight.T`."""
 
     features: Tensor  # float32 [..., B, d]
     weight: Tensor  # float32 [K, d]
-    scale: Tensor | None = None  # float32 [K, 1], 1 without
-
-    def prototypes(self, columns: slice) -> Tensor:
-        """Some prototypes, scaled, [k, d]."""
-        return self.weight[columns] if self.scale is None else self.weight[columns] * self.scale[columns]
 
     def dense(self) -> Tensor:
         """All logits, [..., B, K], their factors never rounded: these are the small problems."""
         with product_precision(self.weight.device, bf16=False):
-            return self.features @ self.prototypes(slice(None)).T
+            return self.features @ self.weight.T
 
     def tile(self, rows: slice, columns: slice) -> Tensor:
         """Some rows' logits of some prototypes, [..., b, k]."""
         with product_precision(self.weight.device, takes_bf16(self.weight.device)):
-            return self.features[..., rows, :] @ self.prototypes(columns).T
+            return self.features[..., rows, :] @ self.weight[columns].T
 
     def sharpened(self, temperature: float) -> Scores:
         """Logits / temperature."""
