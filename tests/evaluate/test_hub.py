@@ -1,6 +1,8 @@
 import socket
 
 import pytest
+import requests
+from huggingface_hub import errors as hub_errors
 
 from lvd_evaluate import hub
 
@@ -50,3 +52,10 @@ def test_behind_a_proxy_nothing_is_assumed(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", forbidden)
     hub.prefer_cache_if_unreachable()
     assert not constants.HF_HUB_OFFLINE
+
+
+def test_what_tells_of_a_network_is_known_by_any_client():
+    told = [ConnectionResetError(), TimeoutError(), socket.gaierror(), requests.exceptions.ChunkedEncodingError()]
+    told += [hub_errors.OfflineModeIsEnabled()]
+    assert all(map(hub.is_lost_connection, told))
+    assert not any(map(hub.is_lost_connection, [None, OSError("disk"), EOFError(), ValueError("no such model")]))

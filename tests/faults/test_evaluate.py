@@ -158,33 +158,6 @@ def test_a_torn_row_is_named_with_its_line_and_nothing_is_lost(
     assert read_results(out)["rows"] == undisturbed["rows"]
 
 
-LOST = """
-import sys
-import lvd_evaluate.benchmark
-from lvd_evaluate.cli import main
-
-def lose(*_):
-    raise {error}
-
-lvd_evaluate.benchmark.run_benchmark = lose
-sys.argv = ["evaluate", "segmentation", "--ckpt", "x", "--data", "y", "--out", "{out}"]
-try:
-    main()
-except SystemExit as ended:
-    assert ended.code == 2
-"""
-
-
-@pytest.mark.parametrize(
-    "error", ["RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')", "EOFError()"]
-)
-def test_a_lost_loader_is_one_line(tool: Any, place: Path, error: str) -> None:
-    """What PyTorch raises where a process that reads images was killed, which depends on the moment."""
-    said = tool.python(LOST.format(error=error, out=place / "out"))
-    assert said.count("evaluate: error: a process that reads images was killed") == 1
-    assert "Traceback" not in said
-
-
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_a_model_cut_short_is_named(

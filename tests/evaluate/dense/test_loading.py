@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +8,10 @@ from PIL import Image
 
 from lvd_evaluate.config import DataConfig, SegmentationSizes
 from lvd_evaluate.contracts import DenseSplit
+from lvd_evaluate.dense import loading
 from lvd_evaluate.dense.loading import PreparedRows, TrainingSamples, prepared_rows, training_batches
 from lvd_evaluate.dense.segmentation_views import Augment
+from lvd_evaluate.errors import InputError
 from lvd_evaluate.tasks.dense import load_dense_task
 
 
@@ -56,6 +61,55 @@ def test_batches_depend_on_seed_and_step_alone():
 def test_rows_come_in_order():
     rows = PreparedRows(samples().split, prepare)
     assert list(prepared_rows(rows, [5, 0, 3], 0)) == [5, 0, 3]
+
+
+def prepare_badly(image, target):
+    """Row 0 ends its process; the others raise, as a hub or a truncated file might."""
+    row = prepare(image, target)
+    if row == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise SAID[row - 1]
+
+
+SAID = [ConnectionResetError("peer"), EOFError("cut short"), RuntimeError("DataLoader"), InputError("row 4")]
+
+
+@pytest.mark.parametrize(
+    ("row", "workers"),
+    [(1, 0), (2, 0), (3, 0), (4, 0), *(pytest.param(row, 1, marks=pytest.mark.slow) for row in (1, 4))],
+)
+def test_what_a_row_raises_is_not_taken_for_a_killed_process(row, workers):
+    with pytest.raises(type(SAID[row - 1])) as caught:
+        list(prepared_rows(PreparedRows(samples().split, prepare_badly), [row], workers))
+    assert "was killed" not in str(caught.value)
+    assert row != 4 or str(caught.value) == "row 4"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        ConnectionRefusedError(111, "Connection refused"),
+        EOFError(),
+    ],
+)
+def test_a_killed_process_shows_in_several_ways_which_depend_on_the_moment(monkeypatch, error):
+    class Broken:
+        num_workers = 1
+
+        def __iter__(self):
+            raise error
+
+    monkeypatch.setattr(loading, "_loader", lambda *_, **__: Broken())
+    with pytest.raises(InputError, match=r"a process that reads images was killed.*segmentation\.workers"):
+        list(prepared_rows(PreparedRows(samples().split, prepare), [0], 1))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told():
+    with pytest.raises(InputError, match="a process that reads images was killed"):
+        list(prepared_rows(PreparedRows(samples().split, prepare_badly), [0], 1))
 
 
 @pytest.mark.slow

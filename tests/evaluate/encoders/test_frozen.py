@@ -112,3 +112,10 @@ def test_one_changed_weight_or_setting_changes_the_fingerprint():
 def test_a_librarys_complaint_becomes_one_line():
     with pytest.raises(InputError, match=r"^spec: cannot be loaded \(RuntimeError: two lines\)$"), loading("spec"):
         raise RuntimeError("two\n  lines")
+
+
+def test_a_hub_that_breaks_off_is_told_from_a_model_that_cannot_be_loaded():
+    wrapped = OSError("a library's words: reset")
+    wrapped.__cause__ = ConnectionResetError(104, "Connection reset by peer")
+    with pytest.raises(InputError, match=r"^hub/model: .* lost on the way .*reset.* again"), loading("hub/model"):
+        raise wrapped

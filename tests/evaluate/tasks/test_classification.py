@@ -175,13 +175,19 @@ def test_a_file_that_is_no_parquet_is_one_line(tmp_path, corpus):
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_that_is_neither_here_nor_to_be_asked_for_is_one_line(monkeypatch):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_hub_that_is_not_reached_is_one_line_with_what_was_asked_for(monkeypatch, wrapped):
     def answer(*args, **kwargs):
-        raise ConnectionError("Couldn't reach 'nowhere' on the Hub (OfflineModeIsEnabled)")
+        try:
+            raise ConnectionError("Couldn't reach 'nowhere' on the Hub (OfflineModeIsEnabled)")
+        except ConnectionError as error:
+            if wrapped:
+                raise RuntimeError("the builder failed") from error
+            raise
 
     monkeypatch.setattr(tables, "prefer_cache_if_unreachable", lambda: None)
     monkeypatch.setattr(datasets, "load_dataset", answer)
-    with pytest.raises(InputError, match="nowhere: no such file or folder here, and the hub cannot be reached"):
+    with pytest.raises(InputError, match=r"^nowhere: no such file or folder here, and the hub was not reached.* again"):
         load_task(["nowhere"], DataConfig())
 
 

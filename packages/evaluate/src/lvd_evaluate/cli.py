@@ -12,7 +12,7 @@ import typer
 
 from lvd_evaluate import __version__
 from lvd_evaluate.errors import InputError
-from lvd_evaluate.terminal import end_on_sigterm, log_plainly, one_line_per_error, printable_lines, telling_losses
+from lvd_evaluate.terminal import end_on_sigterm, log_plainly, naming_writes, one_line_per_error, printable_lines
 
 if TYPE_CHECKING:
     from lvd_evaluate.recipes import Assignment
@@ -267,7 +267,7 @@ def _run(ckpt: str, baselines: Sequence[str] | None, assignments: Sequence[Assig
 
     words = {"--data": [word for assignment in assignments for word in assignment.data], "--out": str(out)}
     require_plain({"--ckpt": ckpt, "--baseline": list(baselines or [])} | words, "evaluate")
-    with ranks.together(), telling_losses(out):
+    with ranks.together(), naming_writes(out):
         rows = run_benchmark(ckpt, baselines, assignments, out)
         if ranks.is_main():
             page = write_report(load_rows(out / "results.jsonl"), out)

@@ -1,4 +1,4 @@
-"""Ask once whether the model hub answers, so that a machine without network fails in seconds, not minutes."""
+"""The model hub: asked once whether it answers, so that a machine without network fails in seconds; told when lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sys
 from urllib.parse import urlsplit
 
 TIMEOUT = 5.0  # seconds
+# Kinds of exceptions that tell of a network: Python's own, then those of httpx and of requests, by name: which of the
+# two the hub's client is built on, and under which name that is installed, changes with its versions.
+OF_A_NETWORK = {"ConnectionError", "TimeoutError", "gaierror", "TransportError", "Timeout", "ChunkedEncodingError"}
 logger = logging.getLogger(__name__)
 
 
@@ -30,3 +33,12 @@ def prefer_cache_if_unreachable() -> None:
         constants.HF_HUB_OFFLINE = True
         if "datasets" in sys.modules:
             sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+
+
+def is_lost_connection(error: BaseException | None) -> bool:
+    """Whether a network stands behind an exception, however many libraries have wrapped it."""
+    while error is not None:
+        if OF_A_NETWORK & {kind.__name__ for kind in type(error).__mro__}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -56,21 +56,10 @@ def one_line_per_error() -> Iterator[None]:
 
 
 @contextmanager
-def telling_losses(out: Path) -> Iterator[None]:
-    """Say where a write failed, which was below `out` if it does not say it itself, and that a process was lost.
-
-    Raises:
-        InputError: a process that reads images is gone.
-    """
+def naming_writes(out: Path) -> Iterator[None]:
+    """Say where a write failed, which was below `out` if it does not say it itself."""
     try:
         yield
-    except (EOFError, ConnectionError, RuntimeError) as error:  # the first two: a pipe whose other end is gone
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        raise InputError(
-            "a process that reads images was killed, most likely for want of memory: lower segmentation.workers or "
-            "depth.workers; what is finished is kept, the same command goes on"
-        ) from error
     except OSError as error:
         error.filename = error.filename or str(out)
         raise

@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 
 from lvd_evaluate import ranks
 from lvd_evaluate.contracts import DenseSplit
+from lvd_evaluate.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_WORKERS = 8  # beyond these, one accelerator is fed
+OWN_WORDS = f"{InputError.__module__}.{InputError.__name__}: "  # how a traceback's last line begins
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,45 @@ class PreparedRows:
 def training_batches(
     samples: TrainingSamples, batch_size: int, start: int, stop: int, workers: int | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's part of the batches start..stop: images [b, 3, H, W] and targets [b, H, W]."""
+    """This process's part of the batches start..stop: images [b, 3, H, W] and targets [b, H, W].
+
+    Raises:
+        InputError: a row cannot be read, or a process that reads was killed.
+    """
     mine = [[step * batch_size + place for place in ranks.my_rows(batch_size)] for step in range(start, stop)]
-    yield from _loader(samples, workers, batch_sampler=mine)
+    yield from _read(_loader(samples, workers, batch_sampler=mine))
 
 
 def prepared_rows(samples: PreparedRows, rows: Iterable[int], workers: int | None) -> Iterator[Any]:
-    """The given rows, prepared, in order."""
-    yield from _loader(samples, workers, sampler=list(rows), batch_size=None)
+    """The given rows, prepared, in order.
+
+    Raises:
+        InputError: a row cannot be read, or a process that reads was killed.
+    """
+    yield from _read(_loader(samples, workers, sampler=list(rows), batch_size=None))
+
+
+def _read(loader: DataLoader[Any]) -> Iterator[Any]:
+    """All that a loader gives; the end of a worker is told from what a worker says of a row."""
+    try:
+        yield from loader
+    except InputError as error:  # before that of a worker PyTorch puts its traceback
+        raise InputError(str(error).rpartition(OWN_WORDS)[2].strip()) from error
+    except (EOFError, ConnectionError, RuntimeError) as error:
+        if not loader.num_workers or not _is_of_a_lost_worker(error):
+            raise
+        raise InputError(
+            "a process that reads images was killed, most likely for want of memory: lower segmentation.workers or "
+            "depth.workers; what is finished is kept, the same command goes on"
+        ) from error
+
+
+def _is_of_a_lost_worker(error: Exception) -> bool:
+    """Whether PyTorch missed a worker, or a pipe has no other end; what a worker raised itself begins with "Caught"."""
+    said = str(error)
+    return (
+        said.startswith("DataLoader worker (pid") if isinstance(error, RuntimeError) else not said.startswith("Caught")
+    )
 
 
 def _loader(samples: TrainingSamples | PreparedRows, workers: int | None, **how: Any) -> DataLoader[Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lvd_evaluate.contracts import Tokens
 from lvd_evaluate.errors import InputError
+from lvd_evaluate.hub import is_lost_connection
 
 RESIZE_RATIO = 256 / 224  # short side before the crop over the crop: the field's 0.875
 ReadTokens = Callable[[Tensor, Sequence[int], bool], list[Tokens]]  # pixels, block numbers in order, normed
@@ -139,4 +140,9 @@ def loading(spec: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         if len(reason) > 300:
             reason = reason[:300] + " ..."
+        if is_lost_connection(error):
+            raise InputError(
+                f"{spec}: the hub was not reached, or lost on the way ({type(error).__name__}: {reason}); give the "
+                "same command again once there is a network (what was fetched is kept), or a file or folder"
+            ) from error
         raise InputError(f"{spec}: cannot be loaded ({type(error).__name__}: {reason})") from error

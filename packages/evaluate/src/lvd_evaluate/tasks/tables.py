@@ -17,7 +17,7 @@ import numpy as np
 
 from lvd_evaluate.contracts import DenseSplit, Split
 from lvd_evaluate.errors import InputError, printable
-from lvd_evaluate.hub import prefer_cache_if_unreachable
+from lvd_evaluate.hub import is_lost_connection, prefer_cache_if_unreachable
 
 SPLIT_NAMES = {"train": ("train",), "test": ("test", "validation", "val", "valid")}  # tried in this order
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -138,13 +138,15 @@ def load_splits(source: str) -> dict[str, Any]:
         if path.is_dir():
             return dict(datasets.load_dataset(str(path), cache_dir=_cache_folder(path)))
         return dict(datasets.load_dataset(source, cache_dir=cache))
-    except ConnectionError as error:
-        raise InputError(
-            f"{source}: no such file or folder here, and the hub cannot be reached to look there"
-        ) from error
     except Exception as error:  # every reader behind load_dataset has its own exceptions
         cause = error.__cause__ or error  # what a builder of the library says itself is only that it failed
         reason = " ".join(str(cause).split())[:300]
+        if is_lost_connection(error):
+            here = "" if path.exists() else "no such file or folder here, and "
+            raise InputError(
+                f"{source}: {here}the hub was not reached, or lost on the way ({type(cause).__name__}: {reason}); give "
+                "the same command again once there is a network (what was fetched is kept), or a file or folder"
+            ) from error
         raise InputError(f"{source}: not readable as a dataset ({type(cause).__name__}: {reason})") from error
 
 
