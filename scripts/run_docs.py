@@ -45,11 +45,12 @@ class Runner:
         """Run a page's blocks; tell whether all succeeded."""
         text = page.read_text(encoding="utf-8")
         folder = Path(tempfile.mkdtemp(dir=self.place, prefix=f"{page.stem}-"))
-        for source in [
+        (folder / ".venv").symlink_to(sys.prefix)
+        for source in (
             REPOSITORY / "packages",
             REPOSITORY / "pretrain",
-            *(f for where in self.files for f in where.iterdir()),
-        ]:
+            *(f for at in self.files for f in at.iterdir()),
+        ):
             (folder / source.name).symlink_to(source)
         for name in list_said("given", text):
             shutil.copytree(self.make(name), folder, symlinks=True, dirs_exist_ok=True)

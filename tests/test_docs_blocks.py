@@ -52,6 +52,11 @@ assert open("copy.yaml").read() == "a: 1\\n"
     assert run_docs.Runner(tmp_path).run_page(write(tmp_path, text))
 
 
+def test_a_page_finds_the_environment_where_a_checkout_has_it(tmp_path):
+    text = "```bash\nsource .venv/bin/activate\npython -c 'import lvd_curate, lvd_pretrain, lvd_evaluate'\n```\n"
+    assert run_docs.Runner(tmp_path).run_page(write(tmp_path, text))
+
+
 @pytest.mark.parametrize(
     "block", ["```bash\nfalse | true\n```", "```bash\necho $nothing\n```", "```python\n1 / 0\n```"]
 )
