@@ -2,8 +2,9 @@ import shutil
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from lvd_pretrain.data import Collate, CropDataset, build_loader
+from lvd_pretrain.data import Collate, CropDataset, build_loader, read_batches
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.sources import open_images
 
@@ -107,3 +108,31 @@ def test_weights_mix_sources_and_unknown_or_forgotten_ones_are_named(tiny, image
     config = tiny("data.weights={a: 1}")
     with pytest.raises(InputError, match="no column 'source'"):
         build_loader(open_images(config.data), config, 0, 0, 1)
+
+
+class Broken:
+    """Samples of a place that resets its connections."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise ConnectionResetError("by peer")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_reading_raises_is_not_taken_for_a_killed_worker(workers):
+    with pytest.raises(ConnectionResetError, match="by peer"):
+        list(read_batches(DataLoader(Broken(), num_workers=workers)))
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_pipe_without_its_other_end_is_a_killed_worker(error):
+    class Lost:
+        num_workers = 1
+
+        def __iter__(self):
+            raise error
+
+    with pytest.raises(InputError, match=r"a data worker was killed.*data\.workers"):
+        list(read_batches(Lost()))

@@ -13,15 +13,12 @@ import typer
 
 from lvd_pretrain import __version__
 from lvd_pretrain.errors import InputError, printable
+from lvd_pretrain.signals import LOST_WORKER
 
 DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG),
 }
-LOST_WORKER = (
-    "a data worker was killed, most likely for want of memory: lower data.workers; what was saved is whole, the same "
-    "command goes on"
-)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -92,10 +89,9 @@ def pretrain(
 
     try:
         model = run(config) / "model"
-    except (EOFError, ConnectionError) as error:  # a pipe whose other end is gone
-        raise InputError(LOST_WORKER) from error
     except OSError as error:
-        error.filename = error.filename or config.out  # a write that fails does not say to which file
+        if error.errno in DISK_ERRORS:
+            error.filename = error.filename or config.out  # a write that fails does not say to which file
         raise
     if os.environ.get("RANK", "0") == "0":  # one line, however many ranks
         print(model)
@@ -117,7 +113,7 @@ def main() -> None:
             raise
         _stop(f"{error.filename or 'output'}: {error.strerror}; what was published before is whole")
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # one that misses its worker, and no other
             raise
         _stop(LOST_WORKER)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from lvd_pretrain.crops import decode, multi_crop
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.masks import batch_masks, masked_patches
 from lvd_pretrain.order import Mixture, RankBatches, Shuffle, mixture_shares
-from lvd_pretrain.signals import leave_stopping_to_the_main_process
+from lvd_pretrain.signals import LOST_WORKER, leave_stopping_to_the_main_process
 from lvd_pretrain.sources import ImageSource, encoded_image, open_images, source_members
 from lvd_pretrain.streaming import Lane, StreamSource, open_stream
 
@@ -233,3 +233,17 @@ def build_loader(
         worker_init_fn=leave_stopping_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def read_batches(loader: DataLoader[Any]) -> Iterator[Batch]:
+    """All batches of a loader; the end of a worker is told from what a worker raises.
+
+    Raises:
+        InputError: a worker was killed. Where PyTorch itself misses one it is a RuntimeError, at any moment of a run.
+    """
+    try:
+        yield from loader
+    except (EOFError, ConnectionError) as error:
+        if not loader.num_workers or "in DataLoader worker process" in str(error):  # PyTorch's words for the latter
+            raise
+        raise InputError(LOST_WORKER) from error  # a pipe whose other end is gone

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGUSR1 (what SLURM sends ahead of a time limit) ask a run to stop at the next step boundary."""
+"""SIGTERM and SIGUSR1 (what SLURM sends ahead of a time limit) ask a run to stop at the next step boundary.
+
+Data workers are spared them; one that SIGKILL ends all the same ends the run in words.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ import threading
 from types import FrameType, TracebackType
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)
+LOST_WORKER = (
+    "a data worker was killed, most likely for want of memory: lower data.workers; what was saved is whole, the same "
+    "command goes on"
+)
 
 
 class StopRequest:

@@ -15,7 +15,7 @@ from lvd_pretrain.augment import Photometry
 from lvd_pretrain.checkpoint import load_checkpoint, newest_checkpoint, prune_checkpoints, read_state, save_checkpoint
 from lvd_pretrain.compilation import compile_blocks
 from lvd_pretrain.config import PretrainConfig
-from lvd_pretrain.data import Batch, build_loader, open_source, source_facts
+from lvd_pretrain.data import Batch, build_loader, open_source, read_batches, source_facts
 from lvd_pretrain.distillation import build_method
 from lvd_pretrain.errors import InputError
 from lvd_pretrain.export import export_model
@@ -73,7 +73,7 @@ def pretrain(config: PretrainConfig) -> Path:
         state = read_state(checkpoint)
         check_same_data(state, facts, checkpoint)
         done = state["step"]
-    loader = build_loader(source, config, done, rank, world)
+    batches = read_batches(build_loader(source, config, done, rank, world))
     held = lock_run_folder(run) if accelerator.is_main_process else nullcontext()
     if accelerator.is_main_process:
         claim_run_folder(run, config, started=checkpoint is not None)
@@ -105,7 +105,7 @@ def pretrain(config: PretrainConfig) -> Path:
         skipped, since, logged = 0, time.monotonic(), done
         asked_to_stop = AnyRank(accelerator.device)
 
-        for step, batch in enumerate(watch.timed(loader), start=done):
+        for step, batch in enumerate(watch.timed(batches), start=done):
             logging = (step + 1) % config.log_every == 0 or step + 1 == config.optim.steps
             # ---- forward: named losses -------------------------------------------------------------------------------
             values = schedules(step)
