@@ -61,7 +61,8 @@ def naming_writes(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(out)
+        if error.errno in DISK_ERRORS:
+            error.filename = error.filename or str(out)
         raise
 
 
