@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -72,14 +73,45 @@ def test_killed_between_checksums_and_its_name_an_artifact_is_whole(
 
 
 @pytest.mark.parametrize("gone", ["checksums.json", "shard-00000.parquet", "both"])
-def test_an_artifact_half_removed_is_built_again(tmp_path: Path, gone: str) -> None:
+def test_an_artifact_half_removed_is_built_again(tmp_path: Path, gone: str, caplog: pytest.LogCaptureFixture) -> None:
     store = ArtifactStore(tmp_path)
     artifact = build(store, lambda _: TABLE)
     for file in artifact.path.iterdir():
         if gone in (file.name, "both"):
             file.unlink()
-    assert build(store, lambda _: TABLE).table().equals(TABLE)
+    with caplog.at_level("WARNING"):
+        assert build(store, lambda _: TABLE).table().equals(TABLE)
+    assert "incomplete (" in caplog.text
+    assert "damaged" not in caplog.text, "no disk is failing"
     build(store, never)
+
+
+def test_a_changed_byte_is_told_as_what_a_disk_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = ArtifactStore(tmp_path)
+    file = build(store, lambda _: TABLE).files()[0]
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with caplog.at_level("WARNING"):
+        build(store, lambda _: TABLE)
+    assert f"{file.parent}: damaged ({file.name} is not as it was written" in caplog.text
+
+
+def test_a_removal_that_is_killed_is_known_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    store = ArtifactStore(tmp_path)
+    file = build(store, lambda _: TABLE).files()[0]
+    file.write_bytes(b"")
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", end)
+        with pytest.raises(KeyboardInterrupt):
+            build(store, lambda _: TABLE)
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        assert build(store, lambda _: TABLE).table().equals(TABLE)
+    assert "removal was ended" in caplog.text
 
 
 @pytest.mark.parametrize("noted", [b"", b"[1]", b"3", b'{"shard-00000.parquet": 0}', b'{"shard-00001.parquet": 0}'])

@@ -104,23 +104,35 @@ def publish_artifact(draft: Path, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether an artifact is there, as it was written; a damaged one is removed with a line, to be built again.
+    """Tell whether an artifact is there, as it was written; another is removed with a line, to be built again.
 
-    All of it is read: as fast as the disk reads, or some cores reckon.
+    The line tells a disk that errs from files that are gone, which no disk has to answer for. All of an artifact is
+    read: as fast as the disk reads, or some cores reckon.
     """
     if not path.exists():
         return False
+    fault = find_fault(path)
+    if not fault:
+        return True
+    logger.warning("%s: %s, built again", path, fault)
+    (path / CHECKSUMS).unlink(missing_ok=True)  # first: a removal that is killed is then known for what it is
+    shutil.rmtree(path)
+    return False
+
+
+def find_fault(path: Path) -> str:
+    """Say what an artifact lacks or where it is not as it was written; empty for a whole one."""
     try:
         noted = dict(json.loads((path / CHECKSUMS).read_bytes()))
         found = compute_checksums(path, list(noted))
-        damaged = next((name for name in noted if found[name] != noted[name]), None)
-    except (FileNotFoundError, ValueError, TypeError) as error:  # of one that a killed run was removing, too
-        damaged = str(error)
-    if damaged is None:
-        return True
-    logger.warning("%s: damaged (%s), built again", path, damaged)
-    shutil.rmtree(path)
-    return False
+    except FileNotFoundError as error:
+        if Path(error.filename).name == CHECKSUMS:
+            return f"incomplete (no {CHECKSUMS}: work of an earlier version, or its removal was ended)"
+        return f"incomplete ({Path(error.filename).name} is gone: its removal was ended, or someone took it)"
+    except (ValueError, TypeError) as error:
+        return f"damaged ({CHECKSUMS}: {error})"
+    damaged = [name for name in noted if found[name] != noted[name]]
+    return f"damaged ({damaged[0]} is not as it was written: if this comes again, look at the disk)" if damaged else ""
 
 
 def compute_checksums(folder: Path, names: Sequence[str]) -> dict[str, int]:
