@@ -57,6 +57,28 @@ def test_a_second_time_nothing_is_computed(split, colour_encoder, tmp_path):
     assert first.seconds == again.seconds
 
 
+def test_shards_are_read_for_their_checksums_once_and_again_when_someone_wrote_to_them(
+    split, colour_encoder, tmp_path, monkeypatch, caplog
+):
+    read = []
+    real = features_module._checksum
+    monkeypatch.setattr(features_module, "_checksum", lambda file: read.append(file) or real(file))
+    first = extract_features(colour_encoder, split, tmp_path, CONFIG)
+    read.clear()
+    extract_features(colour_encoder, split, tmp_path, CONFIG)
+    assert len(read) == len(set(read)) == 3 * 4  # files of three shards
+    read.clear()
+    extract_features(colour_encoder, split, tmp_path, CONFIG)
+    assert read == []
+    damaged = sorted(tmp_path.glob("*/rows-*/cls.npy"))[1]
+    with open(damaged, "r+b") as file:  # in place
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    assert torch.equal(extract_features(colour_encoder, split, tmp_path, CONFIG).cls, first.cls)
+    assert f"{damaged.parent}: damaged (cls.npy), computed again" in caplog.text
+    assert {file.parent for file in read if ".partial" not in str(file)} == {damaged.parent}
+
+
 def test_batch_size_and_threads_change_no_feature(split, make_encoder, tmp_path):
     other = FeaturesConfig(batch_size=3, shard_size=20, threads=1)
     first = extract_features(make_encoder(), split, tmp_path / "a", CONFIG)

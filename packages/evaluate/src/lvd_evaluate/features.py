@@ -31,6 +31,7 @@ from lvd_evaluate.publish import publish_bytes, publish_folder
 CODE_VERSION = 3  # raise when the same inputs would give other numbers
 NUM_LAYERS = 4  # class tokens of the last four blocks: all that the linear grid reads
 READ_AHEAD = 3  # batches decoded while a GPU encodes one
+FOUND_WHOLE = set[tuple[tuple[int, ...], ...]]()  # stamps of shards whose checksums this process has reckoned
 logger = logging.getLogger(__name__)
 
 
@@ -226,19 +227,35 @@ def _shard(folder: Path, start: int, stop: int) -> Path:
 
 
 def _is_whole(shard: Path) -> bool:
-    """Whether a shard is there, as it was written; a damaged one is removed with a line, to be computed again."""
+    """Whether a shard is there, as it was written; a damaged one is removed with a line, to be computed again.
+
+    All of it is read, once per process as long as nobody writes to it: several probes open the same shards.
+    """
     if not shard.is_dir():
         return False
     try:
-        sums = json.loads((shard / "timing.json").read_text()).get("crc32", {})  # shards of version 0.1 have none
-        damaged = next((name for name, found in sums.items() if _checksum(shard / name) != found), None)
+        stamp = _stamp(shard)
+        damaged = None if stamp in FOUND_WHOLE else _find_damage(shard)
     except (OSError, ValueError, AttributeError):
         damaged = "a file cannot be read"
     if damaged is None:
+        FOUND_WHOLE.add(stamp)
         return True
     logger.warning("%s: damaged (%s), computed again", shard, damaged)
     shutil.rmtree(shard)
     return False
+
+
+def _find_damage(shard: Path) -> str | None:
+    """The first file that is not as it was written."""
+    sums = json.loads((shard / "timing.json").read_text()).get("crc32", {})  # shards of version 0.1 have none
+    return next((name for name, found in sums.items() if _checksum(shard / name) != found), None)
+
+
+def _stamp(shard: Path) -> tuple[tuple[int, ...], ...]:
+    """What changes when a file of the shard is written anew, or one comes or goes."""
+    found = (file.stat() for file in sorted(shard.iterdir()))
+    return tuple((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
 
 
 def _checksum(file: Path) -> int:
