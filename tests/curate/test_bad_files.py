@@ -4,10 +4,8 @@ import io
 import os
 import random
 import socket
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.curate.png_bytes import png
 
 from lvd_curate.columns import SCREENED
 from lvd_curate.config import ScreenConfig
@@ -27,16 +26,6 @@ from lvd_curate.stages.screen import screen_file
 Draw = Callable[..., Image.Image]
 Encode = Callable[..., bytes]
 Run = Callable[..., tuple[int, str]]
-
-
-def write_png(width: int, height: int) -> bytes:
-    """A PNG that claims a size and has no pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def write_zip() -> bytes:
@@ -63,9 +52,9 @@ def write_files(folder: Path, draw: Draw, encode: Encode) -> None:
         "archive.jpg": write_zip(),
         "program.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\nshowpage\n",
         "flipped.png": whole["PNG"][:60] + b"\xff\xff" + whole["PNG"][62:],
-        "bomb.png": write_png(60_000, 60_000),
-        "hollow.png": write_png(64, 64),
-        "flat.png": write_png(64, 0),
+        "bomb.png": png(60_000, 60_000, kind=2),
+        "hollow.png": png(64, 64, kind=2),
+        "flat.png": png(64, 0, kind=2),
         "pixel.png": encode(draw(901, (1, 1)), format="PNG"),
         "strip.png": encode(draw(902, (800, 33)), format="PNG"),
         "blank.png": encode(Image.new("RGB", (64, 64), (9, 99, 199)), format="PNG"),
