@@ -97,8 +97,15 @@ def test_a_kill_while_a_model_is_published_again_leaves_a_whole_one(
     out.parent.mkdir()
     assert tool.run(*words(out)).code == 0
     shutil.rmtree(out / "checkpoints/step_00000002")  # as a kill between the model and its checkpoint leaves it
+    replacing = 0
     for image in tool.crashes(out, *words(out)):
         expect_whole_models(image / "run", undisturbed)
+        if list(image.rglob(".step_*.old")):
+            replacing += 1
+            restore(image, out.parent)
+            assert tool.run(*words(out)).code == 0
+            assert read_run(out)["files"] == undisturbed["files"], image.name
+    assert replacing >= 2  # without the new one in place, and with it
 
 
 def test_a_disk_that_fills_up_is_one_line_at_every_size_and_with_room_it_goes_on(

@@ -25,7 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from lvd_pretrain.checkpoint_reader import CheckpointPlanner, CheckpointReader
 from lvd_pretrain.errors import InputError
-from lvd_pretrain.publish import publish
+from lvd_pretrain.publish import PARTIAL, publish
 
 STATE = "state.json"  # written last into a checkpoint: step and what the run must agree on
 
@@ -35,7 +35,7 @@ def save_checkpoint(
 ) -> None:
     """Write `folder/step_XXXXXXXX`; the rename is the completion mark. Every rank calls this."""
     target = folder / f"step_{step:08d}"
-    partial = folder / f".{target.name}.partial"
+    partial = folder / f".{target.name}{PARTIAL}"
     if _is_first_rank():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

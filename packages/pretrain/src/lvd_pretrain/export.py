@@ -23,7 +23,7 @@ from lvd_pretrain.card import model_card
 from lvd_pretrain.config import PretrainConfig
 from lvd_pretrain.curves import draw_curves, read_curves
 from lvd_pretrain.layouts import to_hugging_face
-from lvd_pretrain.publish import publish
+from lvd_pretrain.publish import PARTIAL, publish
 from lvd_pretrain.vit import NORM_EPS
 
 CURVES = "curves.svg"
@@ -96,7 +96,7 @@ def export_model(
         The published folder.
     """
     target = run / "models" / f"step_{step:08d}"
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{target.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     backbone = {key: _on_disk(tensor) for key, tensor in teacher["backbone"].items()}

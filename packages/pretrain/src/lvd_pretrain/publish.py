@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from lvd_pretrain.errors import InputError
+
+OLD, PARTIAL = ".old", ".partial"  # ends of hidden names: of what is being replaced, and of what is being written
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,9 +44,25 @@ def publish(partial: Path, target: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    old = target.with_name(f".{target.name}.old")
+    old = target.with_name(f".{target.name}{OLD}")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     partial.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed run was writing or replacing in a folder; what it had taken the name from gets it back.
+
+    Only for who holds the run folder's lock: another run's unfinished work looks the same.
+    """
+    for old in folder.glob(f".step_*{OLD}"):
+        target = folder / old.name.removeprefix(".").removesuffix(OLD)
+        if target.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(target)
+            logger.warning("%s: back in its place, a killed run was about to replace it", target)
+    for partial in folder.glob(f".step_*{PARTIAL}"):
+        shutil.rmtree(partial)

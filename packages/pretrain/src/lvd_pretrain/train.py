@@ -25,7 +25,7 @@ from lvd_pretrain.method import SelfDistillation, Views
 from lvd_pretrain.monitor import Monitor
 from lvd_pretrain.optim import build_optimizer, clip_gradients, set_step_values
 from lvd_pretrain.pretrained import load_modules, open_pretrained
-from lvd_pretrain.publish import explain_failed_writes
+from lvd_pretrain.publish import clear_leftovers, explain_failed_writes
 from lvd_pretrain.ranks import AnyRank, gather_weights
 from lvd_pretrain.run_folder import claim_run_folder, lock_run_folder
 from lvd_pretrain.schedules import Schedules
@@ -77,6 +77,8 @@ def pretrain(config: PretrainConfig) -> Path:
     held = lock_run_folder(run) if accelerator.is_main_process else nullcontext()
     if accelerator.is_main_process:
         claim_run_folder(run, config, started=checkpoint is not None)
+        for name in ("checkpoints", "models"):
+            clear_leftovers(run / name)
     accelerator.wait_for_everyone()
     if checkpoint is not None:
         load_checkpoint(checkpoint, model, optimizer.optimizer)
