@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PATIENCE, LEAST = 4, 10.0  # how many times its minutes a benchmark may take; minutes that any may
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,10 @@ class Benchmark:
     def module(self) -> str:
         """What `python -m` takes."""
         return "benchmarks." + self.name.replace("/", ".")
+
+    def limit(self, quick: bool) -> float:
+        """Minutes after which it hangs, for all that one can tell."""
+        return LEAST if quick else max(PATIENCE * self.minutes, LEAST)
 
     def command(self, quick: bool, shared: str, scratch: str) -> list[str]:
         """The words after the interpreter."""

@@ -2,8 +2,9 @@
 
     python -m benchmarks.run [--list | --rows] [--gpu] [--quick] [--shared FOLDER] [--scratch FOLDER] [NAME ...]
 
-NAME is `package/benchmark` or a whole `package`. A benchmark that fails does not stop the others and makes the exit
-code 1; a missed target is a result. `make bench` and `make bench-gpu` are this command.
+NAME is `package/benchmark` or a whole `package`. A benchmark that fails, or takes four times as long as the catalogue
+says (and more than ten minutes), does not stop the others and makes the exit code 1; a missed target is a result.
+`make bench` and `make bench-gpu` are this command.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import argparse
 import difflib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,13 +114,29 @@ def run(benchmark: Benchmark, given: argparse.Namespace) -> Outcome:
         environment["OMP_NUM_THREADS"] = str(benchmark.threads)
     own = given.scratch / benchmark.name if given.scratch else None
     began = time.monotonic()
-    with nullcontext(own) if own else tempfile.TemporaryDirectory() as scratch:
+    limit = benchmark.limit(given.quick)
+    with nullcontext(own) if own else tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         command = [sys.executable, *benchmark.command(given.quick, given.shared or "", str(scratch))]
         print(f"== {benchmark.name}, about {benchmark.minutes:g} minutes", file=sys.stderr, flush=True)
-        code = subprocess.run(command, cwd=ROOT, env=environment).returncode
-    note = f"FAILED with {code}" if code else None
+        code = run_within(limit, command, environment)
+    note = f"FAILED: longer than {limit:g} minutes" if code is None else f"FAILED with {code}"
     lines = recorded(benchmark, given.results)[known:]
-    return Outcome(benchmark.name, note, (time.monotonic() - began) / 60, lines, failed=code != 0)
+    minutes = (time.monotonic() - began) / 60
+    return Outcome(benchmark.name, note if code != 0 else None, minutes, lines, failed=code != 0)
+
+
+def run_within(minutes: float, command: Sequence[str], environment: dict[str, str]) -> int | None:
+    """Run a command to its exit code; None where it takes longer: it is killed then, with all that it started."""
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        return process.wait(60 * minutes)
+    except BaseException as error:
+        with suppress(ProcessLookupError):  # it had ended just before
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None
+        raise
 
 
 def recorded(benchmark: Benchmark, results: Path) -> list[Line]:
@@ -143,5 +161,13 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
             print(f"{head}  {word}")
 
 
+def end_as_by_ctrl_c() -> None:
+    """Let what else ends this process end the benchmark under way, too: it is in a session of its own."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 if __name__ == "__main__":
+    end_as_by_ctrl_c()
     main()

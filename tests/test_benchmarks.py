@@ -3,8 +3,10 @@
 import argparse
 import ast
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,78 @@ def test_one_that_fails_is_an_outcome_that_stops_nothing(tmp_path, capfd):
     outcome = run.run(Benchmark(name="start/nowhere", minutes=1), given)
     assert outcome.failed
     assert outcome.note == "FAILED with 1"
+
+
+HUNG = """
+import sys
+from benchmarks import run
+from benchmarks.catalogue import Benchmark
+
+minutes, folder = float(sys.argv[1]), sys.argv[2]
+CODE = f'''
+import os, subprocess, sys
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open("{folder}/processes.partial", "w").write(f"{{os.getpid()}} {{other.pid}}")
+os.rename("{folder}/processes.partial", "{folder}/processes")
+other.wait()
+'''
+
+class Hung(Benchmark):
+    def limit(self, quick):
+        return minutes
+
+    def command(self, quick, shared, scratch):
+        return ["-c", CODE]
+
+run.choose = lambda *_, **__: [Hung(name="start/hung", minutes=1), Benchmark(name="start/nowhere", minutes=1)]
+sys.argv = ["run", "--results", folder]
+run.end_as_by_ctrl_c()
+run.main()
+"""
+
+
+def start_hung(minutes, folder):
+    """A run of a benchmark that starts a process and never ends; returns it and both processes."""
+    words = [sys.executable, "-c", HUNG, str(minutes), str(folder)]
+    started = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    wait_until((folder / "processes").exists)
+    return started, [Path("/proc") / process for process in (folder / "processes").read_text().split()]
+
+
+def wait_until(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.02)
+
+
+def have_ended(processes):
+    return not any(process.exists() and ") Z" not in (process / "stat").read_text() for process in processes)
+
+
+def test_one_that_hangs_is_killed_with_its_children_and_the_others_go_on(tmp_path):
+    started, processes = start_hung(0.1, tmp_path)
+    lines = started.communicate(timeout=60)[0].splitlines()
+    assert started.returncode == 1
+    assert lines[-2].startswith("start/hung")
+    assert lines[-2].endswith("FAILED: longer than 0.1 minutes")
+    assert lines[-1].endswith("FAILED with 1")
+    assert len(processes) == 2
+    wait_until(lambda: have_ended(processes))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_whatever_ends_the_run_ends_the_benchmark_under_way(tmp_path, number, code):
+    started, processes = start_hung(10, tmp_path)
+    started.send_signal(number)
+    started.communicate(timeout=60)
+    assert started.returncode == code
+    wait_until(lambda: have_ended(processes))
+
+
+def test_a_limit_is_four_times_the_catalogues_minutes_and_ten_at_least():
+    assert [Benchmark(name="x/y", minutes=minutes).limit(False) for minutes in (1, 2.5, 30)] == [10, 10, 120]
+    assert Benchmark(name="x/y", minutes=30).limit(True) == 10
 
 
 def test_rows_hold_the_newest_line_of_each_with_its_targets_and_its_contestants(tmp_path):
