@@ -136,6 +136,18 @@ def test_small_and_huge_images_are_refused_before_they_are_decoded() -> None:
         decode_thumbnail(bomb, **LIMITS)
 
 
+@pytest.mark.parametrize("max_pixels", [2398, 2399, 2400, 2401])
+@pytest.mark.parametrize("kind", ["PNG", "ICO"])
+def test_as_many_pixels_as_are_allowed_and_not_one_more(max_pixels: int, kind: str) -> None:
+    limits = LIMITS | {"max_pixels": max_pixels}
+    data = save(Image.new("RGB", (60, 40)), kind, **({"sizes": [(60, 40)]} if kind == "ICO" else {}))
+    if max_pixels >= 2400:
+        assert decode_thumbnail(data, **limits).width == 60
+    else:
+        with pytest.raises(UnusableImage, match="decompression bomb: 2,400 pixels"):
+            decode_thumbnail(data, **limits)
+
+
 def test_previews_are_small_jpegs(picture: Picture) -> None:
     preview = Image.open(io.BytesIO(encode_preview(save(picture(8), "PNG"), 48)))
     assert (preview.format, preview.size) == ("JPEG", (48, 36))

@@ -127,7 +127,8 @@ def tolerance(truncated: bool, max_pixels: int | None) -> Iterator[None]:
     """
     before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
     ImageFile.LOAD_TRUNCATED_IMAGES = truncated
-    Image.MAX_IMAGE_PIXELS = None if max_pixels is None else (max_pixels + 1) // 2  # it refuses twice this many
+    # Pillow refuses more than twice this many: half of an odd number, too, so that not one pixel more comes in.
+    Image.MAX_IMAGE_PIXELS = None if max_pixels is None else max_pixels / 2  # type: ignore[assignment]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about sizes and EXIF; the limit here is ours
