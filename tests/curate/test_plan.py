@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lvd_curate.config import build_config
 from lvd_curate.errors import InputError
 from lvd_curate.estimates import Encoding, Measured, estimate, hash_cost
 from lvd_curate.pipeline import build_lvd
@@ -15,15 +14,6 @@ from lvd_curate.plan import plan_build, show_bytes, show_plan, show_seconds
 from lvd_curate.recipes import BuildConfig
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results/curate.jsonl"
-
-
-@pytest.fixture
-def config(world: Path, encoder: Path) -> BuildConfig:
-    sets = {
-        name: {name: str(world / folder)}
-        for name, folder in (("pool", "pool"), ("seeds", "seeds"), ("exclude", "test"))
-    }
-    return build_config(BuildConfig, None, [f"embed.encoder={encoder}", "execution.engine=inline"], sets)
 
 
 def test_a_sample_is_measured_and_the_build_opens_the_listing(config: BuildConfig, tmp_path: Path) -> None:
