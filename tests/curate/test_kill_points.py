@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.trees import read_tree
 
 KILLS = 20
 
@@ -48,16 +49,10 @@ for line in sys.stdin:
 """
 
 
-def read_tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 @pytest.mark.slow
-def test_killed_anywhere_it_goes_on_to_the_same_bytes(world: Path, encoder: Path, tmp_path: Path) -> None:
-    sets = {
-        name: {name: str(world / folder)}
-        for name, folder in (("pool", "pool"), ("seeds", "seeds"), ("exclude", "test"))
-    }
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(
+    world_sets: dict[str, dict[str, str]], encoder: Path, tmp_path: Path
+) -> None:
     words = [f"embed.encoder={encoder}", f"deduplicate.encoder={encoder}", "deduplicate.threshold=0.999"]
     words += ["decontaminate.threshold=0.999", "execution.engine=inline", "execution.device=cpu"]
     words += ["rebalance.target_size=6", "rebalance.levels=[3,2]"]
@@ -70,7 +65,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(world: Path, encoder: Path
 
         def run(number: int | None, out: Path) -> int:
             out.parent.mkdir(exist_ok=True)
-            print(json.dumps([number, str(out), words, sets]), file=forks.stdin, flush=True)  # type: ignore[arg-type]
+            print(json.dumps([number, str(out), words, world_sets]), file=forks.stdin, flush=True)  # type: ignore[arg-type]
             return int(forks.stdout.readline())  # type: ignore[union-attr]
 
         assert run(None, tmp_path / "whole/out") == 0

@@ -2,7 +2,7 @@
 
 What breaks is tested here for all three alike: kills at every change of a name, full disks, lost workers, damaged
 files, missing permissions, signals, clocks, a second run. Kills of whole processes at moments that nobody chose, lost
-ranks and single functions are tested beside the code: tests/curate/test_kill_points.py and test_pipeline.py,
+ranks and single functions are tested beside the code: tests/curate/test_kill_points.py and test_restarts.py,
 tests/curate/engine/test_executors.py, tests/pretrain/test_train.py and test_two_processes.py,
 tests/evaluate/test_benchmark.py and test_features.py.
 """

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.trees import read_tree
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +35,11 @@ def undisturbed(tool: Any, words: Any, root: Path) -> dict[str, bytes]:
     return read_tree(out)
 
 
-def read_tree(folder: Path) -> dict[str, bytes]:
-    """Every byte of a dataset."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 @pytest.mark.slow
 def test_killed_after_a_change_of_a_name_it_goes_on_to_the_same_bytes(
     tool: Any, words: Any, place: Path, undisturbed: dict[str, bytes], restore: Any
 ) -> None:
-    """Every eighth of them: before each rename is tests/curate/test_pipeline.py."""
+    """Every eighth of them: before each rename is tests/curate/test_restarts.py."""
     out = place / "job/out"
     out.parent.mkdir()
     images = [image for image in tool.crashes(out, *words(out)) if image.name.endswith("after")]
