@@ -50,6 +50,25 @@ def test_rows_come_in_batches_behind_those_skipped(monkeypatch: pytest.MonkeyPat
     assert list(stream_hub("hf:a/b", 5, 2)) == []
 
 
+def test_a_hub_that_is_lost_on_the_way_says_how_far_it_came_and_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for number in range(3):
+            yield {"picture": {"bytes": b"%d" % number, "path": f"{number}.png"}}
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    stream = datasets.IterableDataset.from_generator(rows, features=datasets.Features({"picture": datasets.Image()}))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    monkeypatch.setattr(hub, "prefer_cache_if_unreachable", lambda: None)
+    batches = stream_hub("hf:a/b", 0, 2)
+    assert len(next(batches)) == 2
+    with pytest.raises(InputError, match=r"hf:a/b: the stream broke behind 2 images \(.*reset.*again to go on"):
+        next(batches)
+    with pytest.raises(InputError, match="hf:a/b cannot be reached"):
+        list(stream_hub("hf:a/b", 0, 4))
+
+
 def test_a_dataset_without_images_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, {"label": datasets.Value("int64")}, 1)
     with pytest.raises(InputError, match="hf:a/b: the hub dataset a/b has no image column"):

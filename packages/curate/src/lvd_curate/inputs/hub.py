@@ -51,20 +51,28 @@ def parse_hub_id(location: str) -> tuple[str, str]:
 def stream_hub(location: str, skip: int, batch_size: int) -> Iterator[list[dict[str, Any]]]:
     """Yield batches of `bytes` and `path` of a hub dataset's first image column, behind the first `skip` rows.
 
-    Raises InputError when the hub cannot be reached, does not know the name, or the dataset holds no images.
+    Raises InputError when the hub cannot be reached, is lost on the way or does not know the name, or the dataset holds
+    no images.
     """
     import datasets
 
     name, split = parse_hub_id(location)
     prefer_cache_if_unreachable()
+    read = skip
     try:
         stream = datasets.load_dataset(name, split=split, streaming=True)
         column = next(n for n, kind in (stream.features or {}).items() if isinstance(kind, datasets.Image))
         rows = stream.select_columns([column]).cast_column(column, datasets.Image(decode=False)).skip(skip)
         for batch in rows.iter(batch_size=batch_size):
             yield [value or {"bytes": None, "path": None} for value in batch[column]]
+            read += len(batch[column])
     except StopIteration:
         raise InputError(f"{location}: the hub dataset {name} has no image column") from None
     except Exception as error:  # the hub's client raises many kinds for: not found, gated, no network
         first = (str(error) or type(error).__name__).splitlines()[0]
+        if read:
+            raise InputError(
+                f"{location}: the stream broke behind {read:,} images ({first}); they are kept: give the same command "
+                "again to go on from there"
+            ) from error
         raise InputError(f"{location} cannot be reached ({first}); give {WAYS}") from error
