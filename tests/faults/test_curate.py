@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.faults.processes import children
 from tests.trees import read_tree
 
 
@@ -99,11 +100,7 @@ def test_a_worker_that_is_killed_is_replaced_and_none_outlives_the_command(
 
 def workers(parent: int) -> list[int]:
     """The processes that work on shards for this one."""
-    found = []
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
-            found.append(int(child))
-    return found
+    return [child for child in children(parent) if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
 def flip(file: Path) -> None:

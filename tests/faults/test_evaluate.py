@@ -1,11 +1,9 @@
 """What evaluate does when something breaks: rows and features that were finished are kept, and the command goes on."""
 
-import json
 import os
 import shutil
 import signal
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-
-MEASURED = ("date", "probe_seconds", "feature_seconds", "images_per_second")
+from tests.faults.processes import processes_below
+from tests.faults.results import expect_whole, read_results
 
 
 @pytest.fixture(scope="module")
@@ -34,31 +32,6 @@ def undisturbed(tool: Any, words: Any, root: Path) -> dict[str, Any]:
     out = root / "measured/out"
     assert tool.run(*words(out)).code == 0
     return read_results(out)
-
-
-def read_results(out: Path) -> dict[str, Any]:
-    """Values of every row, features and predictions, and the names of all files."""
-    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    values = [{key: value for key, value in row.items() if key not in MEASURED} for row in rows]
-    arrays = {
-        str(file.relative_to(out)): np.load(file).tobytes() for file in sorted(out.glob("features/*/rows-*/*.npy"))
-    }
-    files = sorted(str(file.relative_to(out)) for file in out.rglob("*") if ".partial" not in str(file))
-    return {"rows": values, "features": arrays, "files": files}
-
-
-def expect_whole(out: Path) -> None:
-    """Whatever bears its name is whole."""
-    for line in (out / "results.jsonl").read_text().splitlines() if (out / "results.jsonl").exists() else ():
-        assert json.loads(line)["format"] == "lvd-results-v1"
-    for shard in out.glob("features/*/rows-*"):
-        assert {file.name for file in shard.iterdir()} >= {"cls.npy", "id.npy", "label.npy", "timing.json"}
-        for file in shard.glob("*.npy"):
-            np.load(file)
-    for file in out.glob("predictions/*.npz"):
-        assert zipfile.ZipFile(file).testzip() is None
-    if (out / "report.html").exists():
-        assert (out / "report.html").read_text().rstrip().endswith("</html>")
 
 
 @pytest.mark.slow
@@ -249,23 +222,6 @@ def test_a_clock_that_goes_back_and_files_of_tomorrow_change_nothing(
     assert tool.run(*words(out), clock=True).code == 0
     assert read_results(out)["rows"] == undisturbed["rows"]
     assert read_results(out)["features"] == undisturbed["features"]
-
-
-def processes_below(parent: int) -> set[int]:
-    """Children of a process, their children and so on, that have not ended."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, above = status.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # ended in between
-            continue
-        if state != "Z":
-            parents[int(status.parent.name)] = int(above)
-    found, size = {parent}, 0
-    while len(found) > size:
-        size = len(found)
-        found |= {child for child, above in parents.items() if above in found}
-    return found - {parent}
 
 
 @pytest.mark.slow

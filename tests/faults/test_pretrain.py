@@ -6,11 +6,11 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.processes import children, processes_of
 
 TINY = [
     "precision=fp32",
@@ -134,8 +134,7 @@ def test_a_data_worker_that_is_killed_is_one_line_and_the_run_goes_on(
     out, steps = place / "run", ("data.workers=1", "optim.steps=2000", "save.every=5")
     started = tool.start(*words(out, *steps))
     until(lambda: list(out.glob("checkpoints/step_*")))
-    workers = [int(child) for child in Path(f"/proc/{started[0]}/task/{started[0]}/children").read_text().split()]
-    for worker in workers:
+    for worker in children(started[0]):
         os.kill(worker, signal.SIGKILL)
     assert "a data worker was killed" in tool.wait(started).line()
     saved = max(path.name for path in out.glob("checkpoints/step_*"))
@@ -259,21 +258,10 @@ def test_signals_end_it_with_what_is_saved_and_nobody_left_behind(
     ended = tool.wait(started)
     assert ended.code == code, ended.said
     assert "Traceback" not in ended.said
-    assert not alive(started[0])
+    assert not processes_of(started[0])
     assert os.listdir(shared) == []
     if number != signal.SIGINT:
         assert f"stopped by {signal.Signals(number).name}" in ended.said
-
-
-def alive(session: int) -> list[str]:
-    """Processes of a run that are still there."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(stat.parent.name)
-    return found
 
 
 def test_a_second_run_is_refused_and_the_first_unharmed(

@@ -74,8 +74,8 @@ def build_lvd_command(
     """Build a curated dataset: every step of the DINOv2 data pipeline.
 
     PATH is a folder of images, tars or tables, one such file or a pattern of them, a .txt list of images, a Hugging
-    Face dataset folder or a hub id hf:OWNER/NAME[:split]. Knobs are key=value words such as embed.encoder=runs/tiny;
-    all stand in docs/curate.md.
+    Face dataset folder or a hub id hf:OWNER/NAME[:split]. Settings are key=value words such as embed.encoder=runs/tiny;
+    docs/reference/curate-config.md lists them all.
     """
     from lvd_curate.recipes import BuildConfig
 

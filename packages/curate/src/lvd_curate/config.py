@@ -197,7 +197,7 @@ class MaterializeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
-    """How the work is done. Nothing here but `set_aside` changes a byte of the dataset."""
+    """How the work is done. Only `set_aside`, and `device` by its rounding, change the dataset."""
 
     engine: str = (
         "processes"  # or inline: all in this process; or ray: a cluster, all of whose nodes see the same files

@@ -21,7 +21,10 @@ def cluster(
 ) -> pl.DataFrame:
     """Return (id, cluster Int32) for the images, whose vectors lie parallel; centroids are fitted on the pool's alone.
 
-    They are fitted on a sample that fits into the bench's memory, and assigned piece by piece.
+    They are fitted on a sample whose size the number of clusters decides, and assigned piece by piece.
+
+    Raises:
+        InputError: the memory that the bench may take does not hold the sample.
     """
     num_clusters = scale_clusters(config, len(pool))
     logger.info("cluster: %d clusters over %d pool images", num_clusters, len(pool))
