@@ -26,6 +26,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest.register_assert_rewrite("tests.faults.results")  # what it holds to be whole, it shows where it is not
+
 MODEL = """
 import torch
 from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
