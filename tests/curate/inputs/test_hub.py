@@ -30,13 +30,11 @@ def test_what_is_no_id_is_refused_with_the_ways(location: str) -> None:
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, features: dict[str, Any], count: int) -> None:
-    """Make any hub id a dataset of `count` rows."""
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for number in range(count):
-            yield {"label": number, "picture": {"bytes": b"%d" % number, "path": f"{number}.png"} if number else None}
-
-    stream = datasets.IterableDataset.from_generator(rows, features=datasets.Features(features))
+    """Make any hub id a dataset of `count` rows, typed as the hub's Parquet files are; the first lacks its picture."""
+    pictures = [{"bytes": b"%d" % number, "path": f"{number}.png"} if number else None for number in range(count)]
+    columns = {"label": list(range(count)), "picture": pictures}
+    rows = {name: columns[name] for name in features}
+    stream = datasets.Dataset.from_dict(rows, features=datasets.Features(features)).to_iterable_dataset()
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
     monkeypatch.setattr(hub, "prefer_cache_if_unreachable", lambda: None)
 

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -62,10 +63,11 @@ def stream_hub(location: str, skip: int, batch_size: int) -> Iterator[list[dict[
     try:
         stream = datasets.load_dataset(name, split=split, streaming=True)
         column = next(n for n, kind in (stream.features or {}).items() if isinstance(kind, datasets.Image))
-        rows = stream.select_columns([column]).cast_column(column, datasets.Image(decode=False)).skip(skip)
-        for batch in rows.iter(batch_size=batch_size):
-            yield [value or {"bytes": None, "path": None} for value in batch[column]]
-            read += len(batch[column])
+        # row by row: before datasets 4.8.5 its own batches break where a row without an image meets one with
+        rows = iter(stream.select_columns([column]).cast_column(column, datasets.Image(decode=False)).skip(skip))
+        while batch := list(islice(rows, batch_size)):
+            yield [row[column] or {"bytes": None, "path": None} for row in batch]
+            read += len(batch)
     except StopIteration:
         raise InputError(f"{location}: the hub dataset {name} has no image column") from None
     except Exception as error:  # the hub's client raises many kinds for: not found, gated, no network

@@ -9,7 +9,7 @@ import hashlib
 import json
 import multiprocessing
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -86,13 +86,21 @@ def load_encoder(spec: str, device: str = "auto") -> Encoder:
         raise
     except ImportError as error:
         raise InputError(f"encoder {spec!r} needs the extra lvd-curate[encoders]: {error}") from error
-    except UnpicklingError as error:
-        raise InputError(
-            f"encoder {spec!r}: its weights are a pickle of more than tensors, which may run any code; give safetensors"
-        ) from error
     except Exception as error:  # five libraries, each with its own errors for a missing or foreign checkpoint
+        if any(isinstance(origin, UnpicklingError) for origin in trace_back(error)):
+            raise InputError(
+                f"encoder {spec!r}: its weights are a pickle of more than tensors, which may run any code; give "
+                "safetensors"
+            ) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"encoder {spec!r} cannot be read ({first}); give {WAYS}") from error
+
+
+def trace_back(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those behind it: transformers 4 hides torch's words behind its own."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def choose_device(device: str) -> torch.device:
