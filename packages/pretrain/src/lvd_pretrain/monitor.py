@@ -49,7 +49,8 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if not self.bar.disable:  # before rich 14.3 a bar that was never shown ends with an empty line
+            self.bar.stop()
         if self.active:
             self.file.close()
 
