@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -26,7 +27,8 @@ def test_every_mode_decodes_to_upright_rgb(picture: Picture, mode: str) -> None:
         image = Image.fromarray(grey * {"I;16": 257, "I": 257, "F": 1}[mode])
     else:
         image = picture(1).convert(mode)
-    data = save(image, "TIFF")
+    squeezed = mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13  # which reads none that is not compressed
+    data = save(image, "TIFF", compression="tiff_lzw" if squeezed else None)
     assert decode_rgb(data).mode == "RGB"
     seen = decode_thumbnail(data, **LIMITS)
     assert (seen.format, seen.width, seen.height, seen.grey.shape) == ("TIFF", 96, 72, (32, 32))
