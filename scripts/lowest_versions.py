@@ -21,8 +21,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("curate", "pretrain", "evaluate")
-EXTRAS = {"curate": "encoders,onnx,ray", "pretrain": "timm", "evaluate": "video"}  # that tests of the package use
-TEST_TOOLS = ["hypothesis>=6.100", "onnx>=1.17", "pytest>=8.3", "pytest-xdist>=3.6", "scikit-learn", "transformers"]
+EXTRAS = {"curate": "encoders,moderation,ray", "pretrain": "timm", "evaluate": "video"}  # that tests of the package use
+TEST_TOOLS = ["hypothesis>=6.100", "pytest>=8.3", "pytest-xdist>=3.6", "scikit-learn", "transformers"]
 
 
 def main() -> int:
