@@ -64,5 +64,5 @@ def open_session(name: str, model: bytes, device: str) -> "InferenceSession":
     except Exception as error:  # onnxruntime has a dozen exception types for files that are no model
         raise InputError(f"{name} cannot be read as an ONNX model: {str(error).splitlines()[0]}") from error
     if device == "cuda" and session.get_providers()[0] != cuda:
-        raise InputError(f"{name} cannot run on cuda: install onnxruntime-gpu, or set execution.device=cpu")
+        raise InputError(f"{name} cannot run on cuda: install onnxruntime-gpu>=1.24.1, or set execution.device=cpu")
     return session
