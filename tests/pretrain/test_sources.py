@@ -108,7 +108,9 @@ def test_what_cannot_be_opened_is_named(table, images, tmp_path, monkeypatch):
 def test_hub_that_cannot_be_reached_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"nobody/nothing.*cannot be opened"):
+    with pytest.raises(
+        InputError, match=r"nobody/nothing: no such file or folder here, and on the hub .*cannot be opened"
+    ):
         open_images(DataConfig(path="nobody/nothing"))
 
 

@@ -66,7 +66,7 @@ def pretrain(
     """Train a vision transformer on images without labels (DINOv2).
 
     The run folder out= receives config.yaml, metrics.jsonl, checkpoints/ and model/. The same command started again
-    goes on from the newest checkpoint. Every setting with its default and origin stands in lvd_pretrain/config.py.
+    goes on from the newest checkpoint. docs/reference/pretrain-config.md lists every setting.
 
     Example: accelerate launch pretrain tiny data.path=images out=runs/first
 

@@ -278,7 +278,10 @@ def _load_table(config: DataConfig, folder: Path | None, parquet: Path | None, s
             table = datasets.load_dataset(config.path, split=config.split, cache_dir=cache)
     except Exception as error:  # the library raises a dozen kinds for a bad folder, a lost network, an unknown split
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{section}.path={config.path}: split '{config.split}' cannot be opened ({reason})") from error
+        where = "" if Path(config.path).exists() else "no such file or folder here, and on the hub "
+        raise InputError(
+            f"{section}.path={config.path}: {where}split '{config.split}' cannot be opened ({reason})"
+        ) from error
     return table
 
 
