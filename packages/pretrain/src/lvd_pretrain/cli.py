@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import tempfile
 from typing import Annotated
@@ -121,6 +122,9 @@ def main() -> None:
 
 
 def _stop(message: str) -> None:
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # PyTorch's handler would tell of a lost worker again, with a traceback
     line = message.strip().splitlines()[-1]  # an error of a data worker arrives with its traceback as text
     print(f"pretrain: error: {printable(line.removeprefix('lvd_pretrain.errors.InputError: '))}", file=sys.stderr)
     sys.exit(2)
